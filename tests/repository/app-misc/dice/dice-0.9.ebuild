@@ -1,0 +1,17 @@
+# Copyright 2026 Gentoo Authors
+# Distributed under the terms of the GNU General Public License v2
+
+EAPI=8
+
+inherit little-make
+
+DESCRIPTION="Throws dice"
+HOMEPAGE="https://p2pbin.example.org/dice"
+SRC_URI="https://p2pbin.example.org/distfiles/${P}.tar"
+
+LICENSE="GPL-2+"
+SLOT="0"
+KEYWORDS="amd64"
+
+RDEPEND="dev-libs/libdice:="
+DEPEND="${RDEPEND}"
