@@ -49,7 +49,7 @@ _MAKE_CONF = {
 }
 
 
-class CommandFailed(AssertionError):
+class CommandError(AssertionError):
     """A command in a Gentoo ended with an exit code that its caller did not want.  The message ends with its output."""
 
 
@@ -130,9 +130,9 @@ class Gentoo:
             f"[DEFAULT]\nmain-repo = {repository.NAME}\n\n[{repository.NAME}]\nlocation = {location}\nauto-sync = no\n",
         )
         features = f"{_MAKE_CONF['FEATURES']} {settings.get('FEATURES', '')}".strip()
-        self.set(_MAKE_CONF | settings | {"FEATURES": features})
+        self.configure(_MAKE_CONF | settings | {"FEATURES": features})
 
-    def set(self, settings: Mapping[str, str]) -> None:
+    def configure(self, settings: Mapping[str, str]) -> None:
         """Add `settings` to make.conf; a later one takes the place of an earlier one of the same name."""
         with (self.root / "etc/portage/make.conf").open("a") as make_conf:
             make_conf.writelines(f'{key}="{value}"\n' for key, value in settings.items())
@@ -170,20 +170,20 @@ class Gentoo:
     ) -> Finished:
         """Run a command in this Gentoo, at its EPREFIX, and wait for its end.
 
-        Raises CommandFailed unless its exit code is `expect` (None: any), and if it takes more than `timeout` seconds.
+        Raises CommandError unless its exit code is `expect` (None: any), and if it takes more than `timeout` seconds.
         """
         running = self._popen(arguments, environment, subprocess.PIPE)
         try:
             written, _ = running.communicate(timeout=timeout)
         except subprocess.TimeoutExpired as expired:
-            raise CommandFailed(f"{self.name}: {arguments} did not end within {timeout} s") from expired
+            raise CommandError(f"{self.name}: {arguments} did not end within {timeout} s") from expired
         finally:
             if running.returncode is None:
                 os.killpg(running.pid, signal.SIGKILL)
                 running.communicate()
         finished = Finished(running.returncode, written.decode(errors="replace"))
         if expect is not None and finished.code != expect:
-            raise CommandFailed(f"{self.name}: {arguments} ended with {finished.code}, not {expect}:\n{finished.output}")
+            raise CommandError(f"{self.name}: {arguments} ended with {finished.code}, not {expect}:\n{finished.output}")
         return finished
 
     def start(self, arguments: list[str], *, environment: Mapping[str, str] | None = None) -> Running:

@@ -14,6 +14,7 @@ from pathlib import Path
 # $1 real folder, $2 shared path, then the command.
 _AT_SHARED_PATH = 'mount --bind "$1" "$2" && cd "$2" && shift 2 && exec "$@"'
 
+
 @dataclass(frozen=True, slots=True)
 class Namespace:
     """Where one Gentoo lies (`real`), where it sees itself (`shared`), and as whom it runs: `user`, or whoever calls if None."""

@@ -1,0 +1,1 @@
+"""Everything that is asked of Portage; the only place that imports `portage`."""

@@ -1,0 +1,60 @@
+"""Does a package say of itself what its entry and its votes say of it? (P9.8)
+
+The contents digest already binds the package's metadata; this check stops an entry or a definition that speaks of another
+package than the one whose digest it carries: an older version under a newer name, other USE flags, another ebuild.  The server
+runs it before it lists a package, the client before it places one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+from portage_p2pbin.kernel.definition import BuildDefinition
+from portage_p2pbin.kernel.errors import RefusedError
+from portage_p2pbin.kernel.model import Cpv, Sha256
+
+
+def check_definition(definition: BuildDefinition, metadata: Mapping[str, str], ebuild: Sha256) -> None:
+    """Refuse (P9.8) a package whose own `metadata` and `.ebuild` digest are not what `definition` says was built.
+
+    `metadata` are the package's own keys as text.  Not checked: keys that the definition does not speak of; they are bound by
+    the contents digest alone.
+    """
+    request = definition.request
+    said = {
+        "CATEGORY": request.cpv.category,
+        "PF": request.cpv.pf,
+        "repository": request.repository,
+        "EAPI": request.eapi,
+        "SLOT": request.slot,
+        "CHOST": request.chost,
+        "CBUILD": request.cbuild,
+        **request.flags,
+    }
+    for name, value in said.items():
+        if name in metadata or name in _ALWAYS:
+            _compare(request.cpv, name, value, metadata.get(name, ""))
+    missing = set(request.use) - set(metadata.get("USE", "").split())
+    if missing:
+        _refuse(request.cpv, "USE", f"built with {min(missing)}", "without it")
+    _compare(request.cpv, ".ebuild", request.sources.get("ebuild", ""), ebuild)
+
+
+_ALWAYS = ("CATEGORY", "PF", "repository", "EAPI", "SLOT")
+"""Keys that Portage always writes; the others are left out where the builder had them unset."""
+
+
+def check_entry(cpv: Cpv, listed: Mapping[str, str], metadata: Mapping[str, str]) -> None:
+    """Refuse (P9.8) a package whose own `metadata` differs from the `listed` keys of its index entry."""
+    for name, value in listed.items():
+        _compare(cpv, name, value, " ".join(metadata.get(name, "").split()))
+
+
+def _compare(cpv: Cpv, name: str, said: str, found: str) -> None:
+    if said != found:
+        _refuse(cpv, name, said, found)
+
+
+def _refuse(cpv: Cpv, name: str, said: str, found: str) -> NoReturn:
+    raise RefusedError("P9.8", str(cpv), f"{name} is {found!r} in the package, but {said!r} was announced")

@@ -1,0 +1,1 @@
+"""The trust server: keeps votes, levels, torrents and the tracker."""
