@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from portage_p2pbin.binpkg import environment_names as names
 from portage_p2pbin.binpkg.environment_functions import Function, read_functions
@@ -92,7 +93,7 @@ def _read_variables(text: bytes) -> tuple[tuple[Variable, ...], bytes]:
 
 
 def _check_names(variables: tuple[Variable, ...], functions: tuple[Function, ...]) -> None:
-    for earlier, later in zip(variables, variables[1:]):
+    for earlier, later in pairwise(variables):
         if later.name <= earlier.name:
             raise refused(f"the variable {shown(later.name)} is there twice or out of order")
     for variable in variables:

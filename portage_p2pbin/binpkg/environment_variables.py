@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import pairwise
 
 from portage_p2pbin.kernel.errors import RefusedError
 
@@ -84,9 +85,9 @@ def read_variable(line: bytes) -> Variable:
 
 
 def quote(value: bytes) -> bytes:
-    """Return `value` quoted for bash, in printable ASCII on one line.
+    r"""Return `value` quoted for bash, in printable ASCII on one line.
 
-    A value that ends in a backslash is written as `$'…'`: Portage's own filter (filter-bash-environment.py) takes the `\\\\"` at
+    A value that ends in a backslash is written as `$'…'`: Portage's own filter (filter-bash-environment.py) takes the `\\"` at
     the end of the other form for an escaped quote, and would read the next lines as part of this value.
     """
     if _PRINTABLE.fullmatch(value) and not value.endswith(b"\\"):
@@ -118,7 +119,7 @@ def _indexed(text: bytes, line: bytes) -> tuple[tuple[int, bytes], ...]:
     """Read `([0]="a" [1]="b")`: decimal indexes in rising order."""
     elements = tuple((int(match[1]), unquote(match[2])) for match in _elements(_INDEXED, text, b")", line))
     indexes = [index for index, _ in elements]
-    if any(later <= earlier for earlier, later in zip(indexes, indexes[1:])) or (indexes and indexes[-1] > LARGEST_INDEX):
+    if any(later <= earlier for earlier, later in pairwise(indexes)) or (indexes and indexes[-1] > LARGEST_INDEX):
         raise refused(f"array indexes must rise, to at most {LARGEST_INDEX}: {shown(line)}")
     return elements
 

@@ -1,0 +1,109 @@
+"""The names that decide over a saved environment.  They belong to `p2pbin-contents-1`: a change here is a new version of the digest.
+
+Every list is of exact names.  A prefix would be too wide: PYTHONDONTWRITEBYTECODE, PYTHON_TARGETS and PERL_FEATURES are in every
+honest environment, beside PYTHONPATH and PERL5OPT.
+"""
+
+from __future__ import annotations
+
+
+def _names(text: str) -> frozenset[bytes]:
+    return frozenset(text.encode("ascii").split())
+
+
+PER_EVENT = _names(
+    """
+    FEATURES PORTAGE_FEATURES PORTAGE_COMPRESSION_COMMAND PORTAGE_REPO_REVISIONS BUILD_ID SHELL TZ
+    LANG LC_ALL LC_ADDRESS LC_COLLATE LC_CTYPE LC_IDENTIFICATION LC_MEASUREMENT LC_MESSAGES LC_MONETARY LC_NAME LC_NUMERIC LC_PAPER
+    LC_TELEPHONE LC_TIME
+    GNUMAKEFLAGS MAKEFLAGS MAKEOPTS NINJAOPTS
+    """
+)
+"""Removed by cleaning, exported or not: they describe one build, not the package, and Portage sets those it uses again when it
+installs.  SHELL is here because bash sets it when the builder's shell did not export it, so it would be dropped on one
+machine and kept on the other."""
+
+BUILD_ONLY = _names(
+    """
+    LD_LIBRARY_PATH LD_BIND_NOW LD_RUN_PATH GCONV_PATH GETCONF_DIR GLIBC_TUNABLES HOSTALIASES LOCALDOMAIN LOCPATH MALLOC_TRACE NIS_PATH
+    NLSPATH RESOLV_HOST_CONF RES_OPTIONS TZDIR
+    PYTHONPATH PYTHONHOME PYTHONSTARTUP PYTHONINSPECT PYTHONUSERBASE PYTHONWARNINGS PYTHONBREAKPOINT PYTHONPLATLIBDIR PYTHONEXECUTABLE
+    PYTHONPYCACHEPREFIX PYTHONCASEOK PYTHONIOENCODING PYTHONSAFEPATH
+    PERL5LIB PERL5OPT PERL5DB PERLLIB PERL5SHELL RUBYLIB RUBYOPT NODE_OPTIONS NODE_PATH LUA_INIT LUA_PATH LUA_CPATH GUILE_LOAD_PATH
+    GUILE_LOAD_COMPILED_PATH JAVA_TOOL_OPTIONS JDK_JAVA_OPTIONS _JAVA_OPTIONS TCLLIBPATH AWKPATH AWKLIBPATH OPENSSL_CONF
+    OPENSSL_MODULES OPENSSL_ENGINES
+    TAR_OPTIONS GREP_OPTIONS GZIP BZIP BZIP2 XZ_OPT XZ_DEFAULTS ZSTD_CLEVEL ZSTD_NBTHREADS TAPE RSH POSIXLY_CORRECT
+    GIT_EXEC_PATH GIT_SSH GIT_SSH_COMMAND GIT_ASKPASS GIT_EDITOR GIT_PAGER GIT_EXTERNAL_DIFF GIT_PROXY_COMMAND GIT_TEMPLATE_DIR
+    GIT_CONFIG_GLOBAL GIT_CONFIG_SYSTEM GIT_CONFIG_COUNT GIT_CONFIG_PARAMETERS
+    LESSOPEN LESSCLOSE PAGER EDITOR VISUAL MANPAGER BROWSER
+    """
+)
+"""Removed by cleaning, exported or not, named by the package or not: they take over programs that run at install time, and are
+of use while building only.  Honest builds leave them behind (dev-libs/glib exports LD_LIBRARY_PATH and PYTHONPATH)."""
+
+REFUSED_VARIABLES = _names(
+    """
+    EBUILD_SUCCESS_HOOKS BASH_ENV ENV IFS PATH PS0 PS1 PS2 PS3 PS4 PROMPT_COMMAND SHELLOPTS BASHOPTS BASH_COMPAT BASH_LOADABLES_PATH
+    BASH_XTRACEFD CDPATH EXECIGNORE FUNCNEST GLOBIGNORE LD_PRELOAD LD_AUDIT LD_DEBUG_OUTPUT LD_PROFILE LD_PROFILE_OUTPUT HOME ROOT
+    PORTAGE_BIN_PATH PORTAGE_PYM_PATH PORTAGE_PYTHON PORTAGE_PYTHONPATH PORTAGE_BASHRC PORTAGE_BASHRC_FILES
+    PORTAGE_BUILDDIR PORTAGE_CONFIGROOT PORTAGE_ECLASS_LOCATIONS PM_EBUILD_HOOK_DIR PORTAGE_EBUILD_EXTRA_SOURCE D ED EROOT T WORKDIR
+    EBUILD EBUILD_PHASE EBUILD_PHASE_FUNC EMERGE_FROM MERGE_TYPE TMPDIR PORTAGE_TMPDIR
+    """
+)
+"""Refused: names that Portage's own writer leaves out of every environment it saves (save-ebuild-env.sh, phase-functions.sh), and
+EBUILD_SUCCESS_HOOKS, whose words Portage runs as commands after each phase."""
+
+KEPT = _names(
+    """
+    A ABI ARCH ASFLAGS BDEPEND CATEGORY CBUILD CFLAGS CHOST CPPFLAGS CTARGET CXXFLAGS DEFAULT_ABI DEFINED_PHASES DEPEND DESCRIPTION
+    DIROPTIONS EAPI ELIBC ENV_UNSET EPREFIX EXEOPTIONS FCFLAGS FFLAGS HOMEPAGE IDEPEND INHERITED INSOPTIONS IUSE IUSE_EFFECTIVE IUSE_IMPLICIT KERNEL
+    KEYWORDS LDFLAGS LIBOPTIONS LICENSE MULTILIB_ABIS P PDEPEND PF PN PR PROPERTIES PV PVR PYTHONDONTWRITEBYTECODE RDEPEND
+    REPOSITORY REQUIRED_USE RESTRICT SLOT SRC_URI SYMLINK_LIB USE USERLAND USE_EXPAND_IMPLICIT USE_EXPAND_UNPREFIXED
+    USE_EXPAND_VALUES_ARCH USE_EXPAND_VALUES_ELIBC USE_EXPAND_VALUES_KERNEL
+    ABI_MIPS ABI_S390 ABI_X86 ADA_TARGET ALSA_CARDS AMDGPU_TARGETS APACHE2_MODULES APACHE2_MPMS CALLIGRA_FEATURES CAMERAS
+    COLLECTD_PLUGINS CPU_FLAGS_ARM CPU_FLAGS_PPC CPU_FLAGS_X86 CURL_QUIC CURL_SSL GPSD_PROTOCOLS GRUB_PLATFORMS GUILE_SINGLE_TARGET
+    GUILE_TARGETS INPUT_DEVICES L10N LCD_DEVICES LIBREOFFICE_EXTENSIONS LLVM_SLOT LLVM_TARGETS LUA_SINGLE_TARGET LUA_TARGETS
+    NGINX_MODULES_HTTP NGINX_MODULES_MAIL NGINX_MODULES_STREAM OFFICE_IMPLEMENTATION OPENMPI_FABRICS OPENMPI_OFED_FEATURES OPENMPI_RM
+    PERL_FEATURES PHP_TARGETS POSTGRES_TARGETS PYTHON_SINGLE_TARGET PYTHON_TARGETS QEMU_SOFTMMU_TARGETS QEMU_USER_TARGETS
+    RUBY_TARGETS RUST_SYSROOTS SANE_BACKENDS SELINUX_POLICY_TYPES UWSGI_PLUGINS VIDEO_CARDS VOICEMAIL_STORAGE XTABLES_ADDONS
+    """
+) | frozenset(
+    b"%s_%s" % (variable, abi)
+    for variable in (b"CFLAGS", b"CHOST", b"CTARGET", b"LDFLAGS", b"LIBDIR")
+    for abi in (
+        b"alpha amd64 arm arm64 hppa ilp32 ilp32d ilp32f lp64 lp64d lp64f m68k n32 n64 o32 ppc ppc64 s390 s390x sparc32 sparc64 x32 x86"
+    ).split()
+)
+"""Exported variables that stay although neither a function nor the ebuild names them: those of the package manager
+specification, the USE_EXPAND variables of ::gentoo, and what a profile says of each ABI, which eclasses reach by composed names."""
+
+_BUILTINS = """
+    . : [ alias bg bind break builtin caller cd command compgen complete compopt continue declare dirs disown echo enable eval exec exit
+    export false fc fg getopts hash help history jobs kill let local logout mapfile popd printf pushd pwd read readarray readonly return set
+    shift shopt source suspend test times trap true type typeset ulimit umask unalias unset wait
+    """
+
+_KEYWORDS = "if then else elif fi case esac for select while until do done in function time { } ! [[ ]] coproc"
+
+_HELPERS = """
+    EXPORT_FUNCTIONS KV_major KV_micro KV_minor KV_to_int adddeny addpredict addread addwrite assert best_version bsd
+    configparser contains_word debug-print debug-print-function debug-print-section default die diropts dobin doconfd dodir dodoc
+    doenvd doexe dohard doheader dohtml doinfo doinitd doins docinto docompress dolib dolib.a dolib.so doman domo dosbin dosed dostrip
+    dosym ebegin econf eend eerror einfo einfon einstall elog emake eqawarn eqatag ewarn exeinto exeopts fowners fperms
+    get_KV has has_version hasq hasv inherit insinto insopts into keepdir libopts newbin newconfd newdoc newenvd newexe newheader
+    newinitd newins newlib.a newlib.so newman newsbin nonfatal portageq prepall prepalldocs prepallinfo prepallman prepallstrip prepinfo
+    prepman prepstrip register_die_hook register_success_hook unpack use use_enable use_with useq usev
+    die_hooks success_hooks install_hooks install_qa_check install_symlink_html_docs postinst_qa_check preinst_mask preinst_qa_check
+    preinst_selinux_labels preinst_sfperms preinst_suid_scan command_not_found_handle
+    """
+
+_PROGRAMS = """
+    awk bash basename bzip2 bunzip2 cat chgrp chmod chown cmp cp cut date dd diff dirname du ebuild egrep emerge env expr fgrep
+    find gawk getfattr grep gunzip gzip head id install ldconfig ln ls mkdir mkfifo mknod mktemp mv nice od perl portageq
+    python python3 readlink realpath rm rmdir scanelf sed seq setfattr sh sleep sort stat strings strip su sudo sync tail
+    tar tee touch tr uname uniq wc which xargs xz zstd
+    """
+
+REFUSED_FUNCTIONS = _names(_BUILTINS + _KEYWORDS + _HELPERS + _PROGRAMS)
+"""Refused: a function of such a name would run instead of the shell's builtin, of Portage's function, or of a program that Portage's
+own shell code calls at install time.  Portage's writer removes its own helpers from what it saves, so no honest environment has one."""
