@@ -1,0 +1,52 @@
+import pytest
+
+from portage_p2pbin.kernel.consistency import check_definition, check_entry
+from portage_p2pbin.kernel.errors import RefusedError
+from portage_p2pbin.kernel.model import Sha256
+from tests.makers import DEFINITION, REQUEST
+
+METADATA = {
+    "CATEGORY": "app-misc",
+    "PF": "hello-2.10-r1",
+    "repository": "test",
+    "EAPI": "8",
+    "SLOT": "0",
+    "CHOST": "x86_64-pc-linux-gnu",
+    "CBUILD": "x86_64-pc-linux-gnu",
+    "CFLAGS": "-O2 -pipe",
+    "USE": "abi_x86_64 amd64 nls",
+}
+EBUILD = Sha256("e" * 64)
+
+
+def test_a_package_that_is_what_was_built_passes():
+    check_definition(DEFINITION, METADATA, EBUILD)
+    check_entry(REQUEST.cpv, {"SLOT": "0", "RDEPEND": "a b"}, {"SLOT": "0", "RDEPEND": "a\n\tb"})
+
+
+@pytest.mark.parametrize("name", [name for name in METADATA if name != "USE"])
+def test_each_key_that_differs_is_refused(name):
+    with pytest.raises(RefusedError, match=f"P9.8: {name} is"):
+        check_definition(DEFINITION, METADATA | {name: "other"}, EBUILD)
+
+
+@pytest.mark.parametrize("name", ["CATEGORY", "PF", "repository", "EAPI", "SLOT"])
+def test_each_key_that_portage_always_writes_must_be_there(name):
+    with pytest.raises(RefusedError, match=f"P9.8: {name} is"):
+        check_definition(DEFINITION, {key: value for key, value in METADATA.items() if key != name}, EBUILD)
+
+
+def test_a_use_flag_that_is_missing_is_refused():
+    with pytest.raises(RefusedError, match="USE"):
+        check_definition(DEFINITION, METADATA | {"USE": "amd64"}, EBUILD)
+
+
+def test_another_ebuild_is_refused():
+    with pytest.raises(RefusedError, match="ebuild"):
+        check_definition(DEFINITION, METADATA, Sha256("0" * 64))
+
+
+@pytest.mark.parametrize("metadata", [{"SLOT": "1"}, {}])
+def test_an_entry_that_says_something_else_is_refused(metadata):
+    with pytest.raises(RefusedError, match="SLOT"):
+        check_entry(REQUEST.cpv, {"SLOT": "0"}, metadata)
