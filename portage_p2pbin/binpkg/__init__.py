@@ -1,0 +1,1 @@
+"""A hostile package file in, a contents digest out.  Reads no network, no clock and no settings."""
