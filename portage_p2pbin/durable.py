@@ -17,10 +17,15 @@ def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
     """
     temporary = _temporary(path, data, mode)
     try:
-        temporary.replace(path)
+        place_durably(temporary, path)
     except OSError:
-        temporary.unlink()
+        temporary.unlink(missing_ok=True)
         raise
+
+
+def place_durably(temporary: Path, path: Path) -> None:
+    """Give a file that is on disk already the name `path`, in the same folder.  Raises OSError."""
+    temporary.replace(path)
     _sync_folder(path.parent)
 
 
