@@ -19,6 +19,9 @@ from tests.throwaway.namespace import Namespace
 PATIENCE = 300.0
 """Seconds that a command may take: many times what the slowest build of the test repository takes."""
 
+LONGEST_EPREFIX = 75
+"""Characters.  A unix socket's path has at most 107 bytes (unix(7)), and ours lie up to 32 below EPREFIX."""
+
 _SECONDS_TO_STOP = 10.0
 _PROFILE = "default/linux/amd64"
 _REPOSITORY = f"var/db/repos/{repository.NAME}"
@@ -106,11 +109,15 @@ class Gentoo:
     ) -> Gentoo:
         """Make the Gentoo `name` in `home`, with real Portage, a profile and the test ebuild repository.
 
+        All of one home see themselves at home/gentoo.  `home` is the tool's own folder, open to everybody.
         `settings` go to its make.conf; a FEATURES is added to ours, not put in its place.  `environment` is added to that of
         each command; nothing of the caller's own environment is.  `user` is the uid of an ordinary user to run as.
         """
         root, eprefix = home / name, home / "gentoo"
+        if len(str(eprefix)) > LONGEST_EPREFIX:
+            raise ValueError(f"{eprefix} has more than {LONGEST_EPREFIX} characters: sockets in it could not be used")
         eprefix.mkdir(parents=True, exist_ok=True)
+        home.chmod(0o755)
         root.mkdir()
         made = cls(name, root, eprefix, Namespace(root, eprefix, user), _environment(eprefix) | dict(environment or {}))
         made._fill(dict(settings or {}))
@@ -136,6 +143,7 @@ class Gentoo:
         """Add `settings` to make.conf; a later one takes the place of an earlier one of the same name."""
         with (self.root / "etc/portage/make.conf").open("a") as make_conf:
             make_conf.writelines(f'{key}="{value}"\n' for key, value in settings.items())
+        self._hand_over()
 
     def outside(self, path: str | Path) -> Path:
         """Return where a file of this Gentoo lies for a process outside; `path` is as seen inside, or relative to its EPREFIX."""
@@ -151,6 +159,13 @@ class Gentoo:
         file = self.outside(path)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(text)
+        self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Give all files to the ordinary user that this Gentoo runs as, if it does."""
+        if self.namespace.user is not None:
+            for path in [self.root, *self.root.rglob("*")]:
+                os.chown(path, self.namespace.user, self.namespace.user, follow_symlinks=False)
 
     def installed(self) -> set[str]:
         """Return the CPVs (category/name-version) in its database of installed packages."""

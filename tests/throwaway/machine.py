@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -38,10 +39,11 @@ def check_machine() -> None:
         missing[str(_LIBC_HEADER)] = ("libc6-dev", "sys-libs/glibc")
     if missing:
         raise SettingsError(f"Not on this machine: {', '.join(missing)}", f"Get it with: {_install_command(list(missing.values()))}")
-    if subprocess.run(["unshare", "-Urm", "true"], capture_output=True, check=False).returncode:
+    namespaces = ["--mount"] if os.getuid() == 0 else ["--user", "--map-root-user", "--mount"]
+    if subprocess.run(["unshare", *namespaces, "true"], capture_output=True, check=False).returncode:
         raise SettingsError(
-            "The kernel gives no user namespaces to this user",
-            "Allow them with: sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000",
+            "This machine lets you make no mount namespaces",
+            "Run: sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000; or start the container with --cap-add SYS_ADMIN",
         )
 
 

@@ -4,7 +4,7 @@
 # @ECLASS: little-make.eclass
 # @MAINTAINER:
 # The portage-p2pbin authors
-# @SUPPORTED_EAPIS: 8
+# @SUPPORTED_EAPIS: 7 8
 # @BLURB: build a small C project that comes with a plain Makefile
 # @DESCRIPTION:
 # The Makefile takes CC, CFLAGS, CPPFLAGS, LDFLAGS, PREFIX and LIBDIR, and
@@ -12,7 +12,7 @@
 # below ESYSROOT, also when that is not a place where the compiler looks.
 
 case ${EAPI} in
-	8) ;;
+	7|8) ;;
 	*) die "${ECLASS}: EAPI ${EAPI:-0} not supported" ;;
 esac
 
