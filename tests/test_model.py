@@ -1,7 +1,7 @@
 import pytest
 
 from portage_p2pbin.kernel.errors import DecodeError
-from portage_p2pbin.kernel.model import Channel, ContentsDigest, Cpv, Fingerprint, InfoHash, Level, Operator, PublicKey, Sha256
+from portage_p2pbin.kernel.model import Address, Channel, ContentsDigest, Cpv, Fingerprint, InfoHash, Level, Operator, PublicKey, Sha256
 
 GOOD = [
     (Sha256, "0123456789abcdef" * 4),
@@ -70,3 +70,21 @@ def test_a_lower_number_is_the_better_level():
     assert Level(1).satisfies(Level(3))
     assert Level(3).satisfies(Level(3))
     assert not Level(4).satisfies(Level(3))
+
+
+@pytest.mark.parametrize(
+    ("host", "port"),
+    [
+        ("example.org", 1),
+        ("192.0.2.01", 1),
+        ("2001:DB8::1", 1),
+        ("fe80::1%eth0", 1),
+        ("٣.0.0.1", 1),
+        ("", 1),
+        ("192.0.2.1", 0),
+        ("192.0.2.1", 65536),
+    ],
+)
+def test_what_is_no_address_cannot_be_made(host, port):
+    with pytest.raises(DecodeError, match="Address"):
+        Address(host, port)

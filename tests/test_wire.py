@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portage_p2pbin.kernel.errors import DecodeError
-from portage_p2pbin.kernel.model import Sha256
+from portage_p2pbin.kernel.model import Address, Sha256
 from portage_p2pbin.kernel.wire import canonical, decode
 
 PLAIN = st.recursive(
@@ -74,6 +74,17 @@ def reading(data, take):
         ({"a": [{}, {}]}, lambda f: f.many("a", 1), "more than 1"),
         ({"a": [1]}, lambda f: f.many("a", 1), "not an object"),
         ({"a": "v2"}, lambda f: f.exactly("a", "v1"), "reads 'v1'"),
+        ({"a": 1}, lambda f: f.flag("a"), "type bool"),
+        ({}, lambda f: f.null("a"), "missing"),
+        ({"a": 0}, lambda f: f.null("a"), "unknown field 'a'"),
+        ({"a": ["192.0.2.1"]}, lambda f: f.address("a"), "not an address and a port"),
+        ({"a": [1, 1]}, lambda f: f.address("a"), "not an address and a port"),
+        ({"a": ["192.0.2.1", "1"]}, lambda f: f.address("a"), "not an address and a port"),
+        ({"a": ["192.0.2.1", True]}, lambda f: f.address("a"), "not an address and a port"),
+        ({"a": ["example.org", 1]}, lambda f: f.address("a"), "no numeric address"),
+        ({"a": ["192.0.2.1", 0]}, lambda f: f.address("a"), "no port"),
+        ({"a": [["192.0.2.1", 1]] * 2}, lambda f: f.addresses("a", 1), "more than 1"),
+        ({"a": [{}]}, lambda f: f.addresses("a", 1), "not an address and a port"),
         ({"a": "x", "b": "y"}, lambda f: f.text("a"), "unknown field 'b'"),
     ],
 )
@@ -84,3 +95,15 @@ def test_a_field_of_another_form_is_refused(data, take, reason):
 
 def test_a_mapping_comes_in_order_of_name():
     assert list(reading({"a": {"z": "1", "b": "2"}}, lambda f: f.mapping("a", str, 2))) == ["b", "z"]
+
+
+def test_addresses_flags_and_nulls_are_read():
+    data = {"a": [["192.0.2.1", 6881], ["2001:db8::1", 1]], "b": True, "c": None, "d": ["192.0.2.2", 65535]}
+    read = reading(data, lambda f: (f.addresses("a", 2), f.flag("b"), f.null("c"), f.null("d"), f.address("d")))
+    assert read == (
+        (Address("192.0.2.1", 6881), Address("2001:db8::1", 1)),
+        True,
+        True,
+        False,
+        Address("192.0.2.2", 65535),
+    )

@@ -7,7 +7,9 @@ anchored at both ends, and bounded in length.
 
 from __future__ import annotations
 
+import ipaddress
 import re
+from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import ClassVar, Self
 
@@ -113,6 +115,27 @@ class Operator(Token):
 
     __slots__ = ()
     pattern = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a peer listens: a numeric IPv4 or IPv6 address in its usual spelling, without a zone, and a TCP port.
+
+    Never a name, so that using one asks no name server.  Whoever writes it can point at any host, this one included.
+    """
+
+    host: str
+    port: int
+
+    def __post_init__(self) -> None:
+        try:
+            usual = str(ipaddress.ip_address(self.host))
+        except ValueError:
+            usual = ""
+        if usual != self.host or "%" in self.host:
+            raise DecodeError("P1", "Address", f"no numeric address: {self.host!r}")
+        if not 0 < self.port < 65536:
+            raise DecodeError("P1", "Address", f"no port: {self.port}")
 
 
 class Role(Enum):

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
 from portage_p2pbin.kernel.errors import DecodeError
+from portage_p2pbin.kernel.model import Address
 
 MOST_NUMBER = 2**53 - 1
 """The largest whole number that every JSON reader understands alike (RFC 8259, section 6)."""
@@ -140,6 +141,36 @@ class Fields:
         if not least <= value <= most:
             self.refuse(f"field {name!r} is not between {least} and {most}")
         return value
+
+    def flag(self, name: str) -> bool:
+        """True or false."""
+        return self._take(name, bool)
+
+    def null(self, name: str) -> bool:
+        """Is the field null?  If so it is taken, else it waits to be taken as what it is."""
+        if name not in self._left:
+            self.refuse(f"field {name!r} is missing")
+        if self._left[name] is not None:
+            return False
+        del self._left[name]
+        return True
+
+    def address(self, name: str) -> Address:
+        """A list of a numeric address and a port."""
+        return self._address(self._take(name, list), name)
+
+    def addresses(self, name: str, most: int) -> tuple[Address, ...]:
+        """A list of at most `most` addresses."""
+        return tuple(self._address(value, name) for value in self._many(name, most))
+
+    def _address(self, value: Json, name: str) -> Address:
+        host, port = value if isinstance(value, list) and len(value) == 2 else (None, None)
+        if not isinstance(host, str) or not isinstance(port, int) or isinstance(port, bool):
+            self.refuse(f"field {name!r} holds something that is not an address and a port")
+        try:
+            return Address(host, port)
+        except DecodeError as error:
+            raise DecodeError("P3.1", self.what, f"field {name!r}: {error}") from error
 
     def texts(self, name: str, make: Callable[[str], T], most: int, longest: int = MOST_TEXT) -> tuple[T, ...]:
         """A list of at most `most` strings of at most `longest` characters, each accepted by `make`."""
