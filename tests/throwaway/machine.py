@@ -43,7 +43,7 @@ def check_machine() -> None:
     if subprocess.run(["unshare", *namespaces, "true"], capture_output=True, check=False).returncode:
         raise SettingsError(
             "This machine lets you make no mount namespaces",
-            "Run: sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000; or start the container with --cap-add SYS_ADMIN",
+            "Run: sysctl kernel.unprivileged_userns_clone=1 user.max_user_namespaces=10000; or start a container with --cap-add SYS_ADMIN",
         )
 
 
