@@ -129,9 +129,9 @@ class Address:
 
     def __post_init__(self) -> None:
         try:
-            usual = str(ipaddress.ip_address(self.host))
+            usual: str | None = str(ipaddress.ip_address(self.host))
         except ValueError:
-            usual = ""
+            usual = None
         if usual != self.host or "%" in self.host:
             raise DecodeError("P1", "Address", f"no numeric address: {self.host!r}")
         if not 0 < self.port < 65536:
