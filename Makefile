@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: venv check-machine demo test lint wheel fuzz bench clean
+.PHONY: venv check-machine demo test lint guards wheel clean
 
 venv: $(READY)
 
@@ -30,6 +30,11 @@ lint: venv
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
+
+# Takes each guard out of MODULES, one at a time: does a test notice?
+MODULES ?= $(wildcard portage_p2pbin/kernel/*.py)
+guards: venv
+	$(VENV)/bin/python -m tests.guards $(MODULES)
 
 wheel: venv
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .

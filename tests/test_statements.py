@@ -131,6 +131,12 @@ def test_the_environment_changes_the_definition_but_not_the_build_key():
     assert BuildDefinition(REQUEST, DEFINITION.dependencies, {"cc": Sha256("3" * 64)}).digest != DEFINITION.digest
 
 
+def test_too_many_programs_are_refused(monkeypatch):
+    monkeypatch.setattr("portage_p2pbin.kernel.definition.MOST_PROGRAMS", 0)
+    with pytest.raises(DecodeError, match="more than 0 programs"):
+        read_vote(vote(1).envelope.data)
+
+
 def test_a_certificate_survives_the_wire():
     assert read_certificate(certificate(1, 2).envelope.data) == certificate(1, 2)
 
