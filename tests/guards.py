@@ -54,7 +54,8 @@ def without(source: str, guard: ast.If) -> str:
 def tests_of(module: Path) -> list[str]:
     """The tests that import `module` or what is below it, end-to-end tests left out: they take too long to run once a guard."""
     name = ".".join(module.with_suffix("").parts).removeprefix("server.").removesuffix(".__init__")
-    asked = re.compile(rf"\b{re.escape(name)}\b|from {re.escape(name.rpartition('.')[0])} import .*\b{re.escape(name.rpartition('.')[2])}\b")
+    package, _, last = map(re.escape, name.rpartition("."))
+    asked = re.compile(rf"\b{package}\.{last}\b|from {package} import .*\b{last}\b")
     tests = (path for path in (PROJECT / "tests").rglob("test_*.py") if "e2e" not in path.parts)
     return sorted(str(path.relative_to(PROJECT)) for path in tests if asked.search(path.read_text()))
 
