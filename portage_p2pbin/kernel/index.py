@@ -42,6 +42,11 @@ METADATA_KEYS = (
 package before it is placed (P9.8)."""
 
 
+def file_name(cpv: Cpv, file: Sha256) -> str:
+    """The name of a package file, for all who publish, list or fetch it: made from CPV and SHA-256 only (P7.3, P10.4)."""
+    return f"{cpv.pf}-{file[:20]}.gpkg.tar"
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One package that the server lists.
@@ -66,7 +71,12 @@ class Entry:
     @property
     def path(self) -> str:
         """Where Portage keeps the file below its cache: made from CPV and SHA-256 only (P7.3)."""
-        return f"{self.cpv}-{self.file[:20]}.gpkg.tar"
+        return f"{self.cpv.category}/{self.name}"
+
+    @property
+    def name(self) -> str:
+        """The file's name: the last component of `path`, and the name in its torrent."""
+        return file_name(self.cpv, self.file)
 
     def as_json(self) -> dict[str, object]:
         """The entry as it stands in a page."""
