@@ -34,6 +34,7 @@ CLEANED_KEYS = frozenset(("FEATURES", "REPO_REVISIONS"))
 """Metadata keys that cleaning removes (P2.3)."""
 
 ENVIRONMENT = "environment.bz2"
+_PLAIN_ENVIRONMENT = "environment"
 
 _DIGITS = re.compile(rb"[0-9]{1,18}\n?").fullmatch
 _FORM = "the form of the environment"
@@ -121,7 +122,9 @@ def _add_metadata(manifest: Manifest, stored: Mapping[str, bytes]) -> list[str]:
         if not _DIGITS(stored[key]):
             raise RefusedError("P2.3", key, "it does not hold digits only")
     hashed = {key: value for key, value in stored.items() if key not in PER_EVENT | CLEANED_KEYS | {ENVIRONMENT}}
-    hashed["environment"] = variables.hashed(ebuild)
+    if _PLAIN_ENVIRONMENT in hashed:
+        raise RefusedError("P2.3", _PLAIN_ENVIRONMENT, "Portage writes no key of this name; the manifest has it for the saved environment")
+    hashed[_PLAIN_ENVIRONMENT] = variables.hashed(ebuild)
     for key, value in hashed.items():
         manifest.add_metadata(key, sha256(value).hexdigest(), len(value))
     droppings = [f"key {key}" for key in sorted(CLEANED_KEYS & stored.keys())]
