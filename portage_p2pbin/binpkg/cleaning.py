@@ -1,7 +1,7 @@
 """Make the package that is shipped: without what came from the builder's shell, and without signatures (P2.5).
 
-The result is deterministic: it depends on the package and the folder's name alone.  The image passes through as it is, byte for byte
-and still compressed; metadata and Manifest are written anew.  Cleaning a cleaned package changes nothing.
+The result is deterministic: it depends on the package and the folder's name alone.  The image passes through as it is, byte for
+byte and still compressed; metadata and Manifest are written anew.  Cleaning a cleaned package changes nothing.
 
 Runs on the builder's own packages, before they are published.  It proves nothing about the image: read the result with
 :mod:`portage_p2pbin.binpkg.contents`.
@@ -27,8 +27,9 @@ from portage_p2pbin.kernel.errors import RefusedError
 def clean_package(source: BinaryIO, target: BinaryIO, *, prefix: str) -> None:
     """Write the cleaned form of the gpkg in `source` to `target`; both stand at their start.
 
-    `prefix` is the name of the folder inside the gpkg: PF, or PF, a hyphen and the build id, which BUILD_ID then becomes.  Raises
-    :class:`RefusedError` where the package or its environment breaks P2.2 to P2.4; `target` then holds a part of a package.
+    `prefix` is the name of the folder inside the gpkg: PF, or PF, a hyphen and the build id, which BUILD_ID then becomes.
+    Raises :class:`RefusedError` where the package or its environment breaks P2.2 to P2.4; `target` then holds a part of a
+    package.
     """
     package = Gpkg(source)
     stored = package.metadata()

@@ -1,10 +1,11 @@
 """Unpack one compressed stream, of the format that its name says, and of that format alone.
 
-zstd is unpacked by the program that Portage itself calls, so that both see the same bytes, on a second processor.  The other formats
-are unpacked by Python's standard library, which tells where a stream ends.
+zstd is unpacked by the program that Portage itself calls, so that both see the same bytes, on a second processor.  The other
+formats are unpacked by Python's standard library, which tells where a stream ends.
 
-Decompressors read hostile bytes: call this inside :mod:`portage_p2pbin.binpkg.sandbox`.  An attacker chooses what comes out, not how much of it
-(:func:`most_unpacked`), and cannot hide a second stream behind the first: readers differ in whether they go on (P2.2).
+Decompressors read hostile bytes: call this inside :mod:`portage_p2pbin.binpkg.sandbox`.  An attacker chooses what comes out,
+not how much of it (:func:`most_unpacked`), and cannot hide a second stream behind the first: readers differ in whether they go
+on (P2.2).
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 
 FREE_GROWTH = 64 << 20
 MOST_GROWTH = 250
-"""A part unpacks to at most 64 MiB and 250 times its size: source code shrinks to a tenth, and even logs seldom to a hundredth."""
+"""A part unpacks to at most 64 MiB and 250 times its size: source code shrinks to a tenth, and even logs seldom to a
+hundredth."""
 
 _PIPE = 1 << 20
-_PROGRAMS = {".zst": (("zstd", "-dcq"), zstd)}
+_PROGRAMS = {".zst": (("zstd", "-dcqq"), zstd)}
 
 
 def most_unpacked(packed: int) -> int:
@@ -103,8 +105,8 @@ SUFFIXES = ("", *_DECOMPRESSORS, *_PROGRAMS)
 def unpacked(part: Part, suffix: str) -> Iterator[Source]:
     """Give what `part`, compressed in the format of `suffix`, unpacks to.
 
-    Reading to the end proves that the part is one whole stream.  Raises :class:`RefusedError` ``P2.2`` where it is not, or unpacks to too
-    much, and :class:`UnavailableError` where this machine has no program for it.
+    Reading to the end proves that the part is one whole stream.  Raises :class:`RefusedError` ``P2.2`` where it is not, or
+    unpacks to too much, and :class:`UnavailableError` where this machine has no program for it.
     """
     if not suffix:
         yield part
@@ -163,9 +165,7 @@ def _program(part: Part, suffix: str) -> Iterator[Source]:
     path = shutil.which(name)
     if path is None:
         raise UnavailableError(part.name, f"the program {name} is not installed")
-    with subprocess.Popen(
-        [path, *arguments], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, pipesize=_PIPE
-    ) as process:
+    with subprocess.Popen([path, *arguments], bufsize=0, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pipesize=_PIPE) as process:
         source = _Program(part, process, Frame(steps, part.name))
         try:
             yield source

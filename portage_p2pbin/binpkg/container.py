@@ -1,11 +1,12 @@
 """Find the parts of a package file and stream them.
 
-A gpkg (GLEP 78) is a tar of ``gpkg-1``, ``metadata.tar.C``, ``image.tar.C`` and ``Manifest`` in one folder, with a signature after each of
-the two archives where it was signed.  Portage finds a part by the start of its name and takes the first; so a second one, or any other member,
-would be there for some readers and not for others.  Here the parts are exactly these, in this order (P2.2).
+A gpkg (GLEP 78) is a tar of ``gpkg-1``, ``metadata.tar.C``, ``image.tar.C`` and ``Manifest`` in one folder, with a signature
+after each of the two archives where it was signed.  Portage finds a part by the start of its name and takes the first; so a
+second one, or any other member, would be there for some readers and not for others.  Here the parts are exactly these, in this
+order (P2.2).
 
-Whoever made the file chooses everything in it.  What this module gives away is metadata of bounded size and streams of members that Portage's writer
-could have written; their names and meaning are checked by its callers.
+Whoever made the file chooses everything in it.  What this module gives away is metadata of bounded size and streams of members
+that Portage's writer could have written; their names and meaning are checked by its callers.
 """
 
 from __future__ import annotations
@@ -87,8 +88,9 @@ class GpkgPart:
 class Gpkg:
     """A gpkg that is read from its start to its end, in four steps.
 
-    Make it, call :meth:`metadata`, then :meth:`image` or :meth:`image_part`, then :meth:`finish`.  Only after that has anything been proven about the
-    file.  Each step raises :class:`RefusedError` ``P2.2`` for what Portage's writer would not have written.
+    Make it, call :meth:`metadata`, then :meth:`image` or :meth:`image_part`, then :meth:`finish`.  Only after that has anything
+    been proven about the file.  Each step raises :class:`RefusedError` ``P2.2`` for what Portage's writer would not have
+    written.
 
     `folder` is the name of the folder inside the file, usually PF-BUILDID; `is_signed` is known at the end.
     """

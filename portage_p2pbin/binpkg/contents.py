@@ -1,11 +1,13 @@
 """The contents digest: what a package would install and run, as one hash (P2).
 
-:func:`read_package` reads a package file once, from its start to its end, and refuses what two readers could understand differently.  It trusts nothing
-in the file, touches nothing but the file, and is meant to run inside :mod:`portage_p2pbin.binpkg.sandbox`.
+:func:`read_package` reads a package file once, from its start to its end, and refuses what two readers could understand
+differently.  It trusts nothing in the file, touches nothing but the file, and is meant to run inside
+:mod:`portage_p2pbin.binpkg.sandbox`.
 
-Whoever makes a package chooses everything that is hashed here, and can change without changing the digest only: times, the order of
-members, compression, signatures, the metadata keys in :data:`PER_EVENT`, and what :mod:`portage_p2pbin.binpkg.normalise` forgives.
-docs/contents-digest.rst specifies the digest so that it can be written again from that text.
+Whoever makes a package chooses everything that is hashed here, and can change without changing the digest only: times, the
+order of members, compression, signatures, the metadata keys in :data:`PER_EVENT`, and what
+:mod:`portage_p2pbin.binpkg.normalise` forgives. docs/contents-digest.rst specifies the digest so that it can be written again
+from that text.
 """
 
 from __future__ import annotations
@@ -44,9 +46,10 @@ _FORM = "the form of the environment"
 class Reading:
     """What one package file says, read once.
 
-    `digest` is :data:`DIGEST_PREFIX` and 64 hexadecimal digits, the SHA-256 of `manifest`, which is the canonical mtree(5) text.  `metadata` has the
-    values of the package's own keys as text without white space at the ends, but for the environment and the ebuild, whose SHA-256
-    `ebuild_sha256` is.  `droppings` names what cleaning would remove; where it is empty, cleaning would change nothing.
+    `digest` is :data:`DIGEST_PREFIX` and 64 hexadecimal digits, the SHA-256 of `manifest`, which is the canonical mtree(5)
+    text.  `metadata` has the values of the package's own keys as text without white space at the ends, but for the environment
+    and the ebuild, whose SHA-256 `ebuild_sha256` is.  `droppings` names what cleaning would remove; where it is empty, cleaning
+    would change nothing.
     """
 
     digest: str
@@ -69,8 +72,8 @@ class Findings:
 def read_package(file: BinaryIO) -> Reading:
     """Read the package in `file`, which stands at its start.
 
-    Raises :class:`RefusedError` with the broken rule's number (P2.2 to P2.4), and :class:`UnavailableError` where this machine lacks
-    the program for its compression.  Does not check signatures, nor anything that is not in the file.
+    Raises :class:`RefusedError` with the broken rule's number (P2.2 to P2.4), and :class:`UnavailableError` where this machine
+    lacks the program for its compression.  Does not check signatures, nor anything that is not in the file.
     """
     findings = examine(file)
     text = b"".join(findings.manifest.lines())
@@ -93,7 +96,9 @@ def examine(file: BinaryIO) -> Findings:
 
 
 def ebuild_name(metadata: Mapping[str, bytes]) -> str:
-    """Return the key of the package's ebuild: the value of PF and ``.ebuild``.  Refuse metadata without it, PF or the environment (P2.3)."""
+    """Return the key of the package's ebuild: the value of PF and ``.ebuild``.  Refuse metadata without it, PF or the
+    environment (P2.3).
+    """
     ebuilds = [key for key in metadata if key.endswith(".ebuild")]
     pf = metadata.get("PF", b"").strip().decode("utf-8", "backslashreplace")
     if ebuilds != [f"{pf}.ebuild"] or ENVIRONMENT not in metadata:

@@ -1,7 +1,8 @@
-"""Follow the frames of a compressed stream without unpacking it, to prove that it is one stream of the format that its name says.
+"""Follow the frames of a compressed stream without unpacking it, to prove that it is one stream of the format that its name
+says.
 
-The programs ``zstd`` and ``lz4`` unpack any number of frames behind one another, and other formats than their own; readers in libraries stop after
-the first frame.  A stream that is exactly one frame is the same to all of them (P2.2).
+The programs ``zstd`` and ``lz4`` unpack any number of frames behind one another, and other formats than their own; readers in
+libraries stop after the first frame.  A stream that is exactly one frame is the same to all of them (P2.2).
 
 Format: RFC 8878 (zstd).
 """
@@ -13,10 +14,12 @@ from collections.abc import Callable, Generator
 from portage_p2pbin.kernel.errors import RefusedError
 
 LARGEST_WINDOW = 1 << 27
-"""Bytes of memory that a zstd frame may ask for: what ``zstd -d`` grants by itself, and all that ``zstd --ultra -22`` asks for."""
+"""Bytes of memory that a zstd frame may ask for: what ``zstd -d`` grants by itself, and all that ``zstd --ultra -22`` asks
+for."""
 
 Steps = Generator[int, bytes, None]
-"""A format as steps: it yields `n` to be sent the next `n` bytes, or `-n` to skip them, and returns where the stream has to end."""
+"""A format as steps: it yields `n` to be sent the next `n` bytes, or `-n` to skip them, and returns where the stream has to
+end."""
 
 
 class Frame:

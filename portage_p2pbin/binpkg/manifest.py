@@ -1,10 +1,11 @@
 """The contents manifest: what a package holds, as one text with one form (P2.1).
 
-The text is an mtree(5) specification that ``bsdtar`` and ``mtree`` read: a ``#mtree`` line, then one line for each entry in byte order of the raw
-path, its keywords in the order ``type mode uid uname gid gname size sha256digest link``; docs/contents-digest.rst specifies it.
+The text is an mtree(5) specification that ``bsdtar`` and ``mtree`` read: a ``#mtree`` line, then one line for each entry in
+byte order of the raw path, its keywords in the order ``type mode uid uname gid gname size sha256digest link``;
+docs/contents-digest.rst specifies it.
 
-:class:`Manifest` also holds the rules about trees, since it alone knows all names: whoever writes the package chooses them, and a name that two
-readers resolve differently would install something else than what is hashed here.
+:class:`Manifest` also holds the rules about trees, since it alone knows all names: whoever writes the package chooses them, and
+a name that two readers resolve differently would install something else than what is hashed here.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _SAFE = re.compile(rb"[^!\"$-)+-<>@-Z\]-~]")
 class Manifest:
     """Collects the entries of one package; :meth:`lines` gives the text.
 
-    Raises :class:`RefusedError` ``P2.2`` for a name that is not normal, comes twice, or lies below anything but a folder that came before it, and
-    for a hard link to anything but a file that came before it with equal mode and owner.
+    Raises :class:`RefusedError` ``P2.2`` for a name that is not normal, comes twice, or lies below anything but a folder that
+    came before it, and for a hard link to anything but a file that came before it with equal mode and owner.
     """
 
     def __init__(self) -> None:
@@ -113,7 +114,9 @@ class Manifest:
         self._entries[member.name] = ""
 
     def _settle_hard_links(self) -> None:
-        """P2.1: in each group the first name in byte order is the file and the others link to it, whatever the order in the archive."""
+        """P2.1: in each group the first name in byte order is the file and the others link to it, whatever the order in the
+        archive.
+        """
         for given, others in self._groups.items():
             record = self._entries[given]
             first, *rest = sorted([given, *others])

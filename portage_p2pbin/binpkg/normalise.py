@@ -1,12 +1,14 @@
 """The declared differences between two honest builds that the contents digest forgives (P2.6).
 
-Each normaliser is named and numbered here and in docs/contents-digest.rst.  The list is part of the digest's version: another one is another
-``p2pbin-contents-N``.  All are for times that a build writes into a file and that change neither what runs nor who may run it:
+Each normaliser is named and numbered here and in docs/contents-digest.rst.  The list is part of the digest's version: another
+one is another ``p2pbin-contents-N``.  All are for times that a build writes into a file and that change neither what runs nor
+who may run it:
 
 1. **gzip**: the modification time in the header of a gzip file (bytes 4–7).
 2. **pyc**: the time of the source in a Python bytecode file that is checked by time (bytes 8–11 where the flags are 0).
 
-None is applied to a file that anybody may execute.  Whoever makes a package chooses what the forgiven bytes are, and nothing else.
+None is applied to a file that anybody may execute.  Whoever makes a package chooses what the forgiven bytes are, and nothing
+else.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 Tar readers disagree about odd archives: what one takes for a file is the name of the next one to another, and a damaged header
 ends the archive for a third.  Each disagreement is a place where a package could show us other files than it installs.  So this
-reader does not try to understand tar.  It accepts a header only when Portage's writer would have written it byte for byte (P2.2), and
-every other byte of the stream, padding included, must be what that writer puts there.
+reader does not try to understand tar.  It accepts a header only when Portage's writer would have written it byte for byte
+(P2.2), and every other byte of the stream, padding included, must be what that writer puts there.
 
-An attacker who controls the stream chooses names, modes, owners, link targets and contents; never where a member starts or ends,
-nor which of two readings is meant.  What names may say is not decided here but in :mod:`portage_p2pbin.binpkg.manifest`.
+An attacker who controls the stream chooses names, modes, owners, link targets and contents; never where a member starts or
+ends, nor which of two readings is meant.  What names may say is not decided here but in :mod:`portage_p2pbin.binpkg.manifest`.
 
-Formats: POSIX.1-1988 "ustar" and GNU tar as written by ``tarfile.TarInfo.tobuf`` of Python's standard library, which Portage uses for
-gpkg, and by GNU tar, which it uses for xpak.
+Formats: POSIX.1-1988 "ustar" and GNU tar as written by ``tarfile.TarInfo.tobuf`` of Python's standard library, which Portage
+uses for gpkg, and by GNU tar, which it uses for xpak.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Owner(NamedTuple):
 class Member(NamedTuple):
     """One member as its header states it.
 
-    `name` and `link` are the raw bytes, a folder's without its trailing slash; `kind` is one of the type letters above; `mode` has
-    the twelve permission bits; `size` is the number of content bytes, 0 for all but files.
+    `name` and `link` are the raw bytes, a folder's without its trailing slash; `kind` is one of the type letters above; `mode`
+    has the twelve permission bits; `size` is the number of content bytes, 0 for all but files.
     """
 
     name: bytes
@@ -84,8 +84,8 @@ class Member(NamedTuple):
 class TarReader:
     """Iterate over the members of the tar stream in `source`; :meth:`take` gives the content of the current one.
 
-    Raises :class:`RefusedError` ``P2.2`` where a writer would have written something else.  `what` names the stream in messages.
-    The whole content of each member has to be taken before the next one.
+    Raises :class:`RefusedError` ``P2.2`` where a writer would have written something else.  `what` names the stream in
+    messages.  The whole content of each member has to be taken before the next one.
     """
 
     def __init__(self, source: Source, what: str) -> None:
