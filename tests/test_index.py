@@ -5,7 +5,7 @@ import pytest
 from portage_p2pbin.kernel.definition import RepositoryName
 from portage_p2pbin.kernel.errors import RefusedError
 from portage_p2pbin.kernel.index import Bundle, Entry, encode_page, read_bundle, read_page
-from portage_p2pbin.kernel.model import Channel, Cpv, InfoHash, Level, Sha256
+from portage_p2pbin.kernel.model import Channel, Cpv, InfoHash, Level, Sha1, Sha256
 from portage_p2pbin.kernel.wire import canonical
 from tests.makers import CHANNEL, CONTENTS, REQUEST, certificate, vote
 
@@ -16,6 +16,7 @@ ENTRY = Entry(
     contents=CONTENTS,
     level=Level(3),
     file=Sha256("f" * 64),
+    sha1=Sha1("5" * 40),
     size=1234,
     info_hash=InfoHash("0" * 40),
     bundle=Sha256("c" * 64),
@@ -39,6 +40,7 @@ def test_the_path_is_made_from_cpv_and_sha256_only():
         (lambda e: e.update(cpv="sys-libs/hello-2.10"), "lists sys-libs"),
         (lambda e: e.update(level=0), "between 1 and 6"),
         (lambda e: e.update(level=7), "between 1 and 6"),
+        (lambda e: e.update(sha1="5" * 39), "Sha1"),
         (lambda e: e.update(size=0), "between 1"),
         (lambda e: e.update(size=2**40), "between 1"),
         (lambda e: e.update(serial=0), "between 1"),

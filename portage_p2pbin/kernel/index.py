@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from portage_p2pbin.kernel.definition import RepositoryName
 from portage_p2pbin.kernel.envelope import MOST_ENVELOPE
 from portage_p2pbin.kernel.errors import RefusedError
-from portage_p2pbin.kernel.model import BuildKey, Channel, ContentsDigest, Cpv, InfoHash, Level, Sha256
+from portage_p2pbin.kernel.model import BuildKey, Channel, ContentsDigest, Cpv, InfoHash, Level, Sha1, Sha256
 from portage_p2pbin.kernel.statements import SignedCertificate, SignedVote, read_certificate, read_vote
 from portage_p2pbin.kernel.wire import Fields, canonical, decode
 
@@ -35,7 +35,7 @@ MOST_SERIAL = 4_000_000_000
 """Listings are numbered by the second in which they were made, so that the number can also be a file's MTIME."""
 
 METADATA_KEYS = (
-    "BDEPEND", "BUILD_ID", "BUILD_TIME", "DEFINED_PHASES", "DEPEND", "EAPI", "IDEPEND", "IUSE", "KEYWORDS", "LICENSE", "PDEPEND",
+    "BDEPEND", "BUILD_ID", "BUILD_TIME", "CHOST", "DEFINED_PHASES", "DEPEND", "EAPI", "IDEPEND", "IUSE", "KEYWORDS", "LICENSE", "PDEPEND",
     "PROPERTIES", "PROVIDES", "RDEPEND", "REQUIRES", "RESTRICT", "SLOT", "USE",
 )  # fmt: skip
 """The keys of a package's own metadata that an entry repeats for Portage's dependency resolver.  Each is compared with the
@@ -51,7 +51,7 @@ def file_name(cpv: Cpv, file: Sha256) -> str:
 class Entry:
     """One package that the server lists.
 
-    `file` and `size` (bytes) are those of the package file, `info_hash` of its torrent, `bundle` the SHA-256 of its vote
+    `file` (SHA-256), `sha1` and `size` (bytes) are those of the package file, `info_hash` of its torrent, `bundle` the SHA-256 of its vote
     bundle.  `level` is what the server says; the client derives it again.  `serial` grows with every new listing.  `metadata`
     holds some of :data:`METADATA_KEYS`; a value is one line.
     """
@@ -62,6 +62,7 @@ class Entry:
     contents: ContentsDigest
     level: Level
     file: Sha256
+    sha1: Sha1
     size: int
     info_hash: InfoHash
     bundle: Sha256
@@ -91,6 +92,7 @@ class Entry:
             "metadata": dict(self.metadata),
             "repository": self.repository,
             "serial": self.serial,
+            "sha1": self.sha1,
             "size": self.size,
         }
 
@@ -128,6 +130,7 @@ def _read_entry(fields: Fields) -> Entry:
             contents=fields.of("contents", ContentsDigest),
             level=Level(fields.number("level", 1, 6)),
             file=fields.of("file", Sha256),
+            sha1=fields.of("sha1", Sha1),
             size=fields.number("size", 1, MOST_FILE),
             info_hash=fields.of("infoHash", InfoHash),
             bundle=fields.of("bundle", Sha256),

@@ -36,6 +36,13 @@ class Sha256(Token):
     pattern = re.compile(r"[0-9a-f]{64}")
 
 
+class Sha1(Token):
+    """SHA-1 of some bytes, 40 lower-case hexadecimal digits.  Nothing of ours rests on it; Portage wants one."""
+
+    __slots__ = ()
+    pattern = re.compile(r"[0-9a-f]{40}")
+
+
 class BuildKey(Sha256):
     """SHA-256 of the canonical JSON of what was asked for (P1.1)."""
 
