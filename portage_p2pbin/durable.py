@@ -1,62 +1,62 @@
-"""Files that are there wholly or not at all, whatever stops the machine in between.
+"""Files that are whole or not there, and stay so through a power cut.
 
-Whoever can write in the folder of such a file can replace it; that is decided by the folder's mode, not here.
+Nobody outside chooses a path here; the bytes may be anybody's.  The same bytes written twice are the same file.
 """
 
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 
-def write_durably(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Put `data` at `path`, in place of what was there.  Afterwards it is on disk, or the old file still is.
+def write(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Make `path` a file of `data`: a temporary file beside it, fsync, rename, fsync of the folder.
 
-    The folder must exist.  Raises OSError.
+    Whoever reads `path` meanwhile, or after a crash, finds what it held before or `data`, and nothing between.  `mode` is
+    exact, whatever the umask.  Raises OSError, and then leaves no temporary file.
     """
-    temporary = _temporary(path, data, mode)
+    beside = _write_beside(path, data, mode)
     try:
-        place_durably(temporary, path)
+        place(beside, path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
 
 
-def place_durably(temporary: Path, path: Path) -> None:
-    """Give a file that is on disk already the name `path`, in the same folder.  Raises OSError."""
-    temporary.replace(path)
-    _sync_folder(path.parent)
-
-
-def create_durably(path: Path, data: bytes, mode: int) -> None:
-    """Put `data` at `path`, where nothing may be yet.  Raises FileExistsError, and then nothing was changed."""
-    temporary = _temporary(path, data, mode)
+def create(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Like :func:`write`, where nothing may be yet.  Raises FileExistsError, and then nothing has changed."""
+    beside = _write_beside(path, data, mode)
     try:
-        os.link(temporary, path)
+        path.hardlink_to(beside)
     finally:
-        temporary.unlink()
-    _sync_folder(path.parent)
+        beside.unlink()
+    _sync(path.parent)
 
 
-def _temporary(path: Path, data: bytes, mode: int) -> Path:
-    """A new file beside `path` that holds `data`, readable for nobody else until it is complete."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+def place(complete: Path, path: Path) -> None:
+    """Give `complete`, a file in the same folder that is on disk already, the name `path`.  Raises OSError."""
+    complete.replace(path)
+    _sync(path.parent)
+
+
+def _write_beside(path: Path, data: bytes, mode: int) -> Path:
+    beside = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as file:
             file.write(data)
-            os.fchmod(file.fileno(), mode)
             file.flush()
+            os.fchmod(file.fileno(), mode)
             os.fsync(file.fileno())
     except OSError:
-        Path(name).unlink()
+        beside.unlink(missing_ok=True)
         raise
-    return Path(name)
+    return beside
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def _sync(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(handle)
+        os.fsync(folder)
     finally:
-        os.close(handle)
+        os.close(folder)

@@ -14,7 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from portage_p2pbin.durable import create_durably
+from portage_p2pbin import durable
 from portage_p2pbin.kernel.errors import SettingsError
 
 MOST_KEY_FILE = 4096
@@ -26,7 +26,7 @@ _REGISTER = "Make one and register it with: p2pbin register --identity FINGERPRI
 def create_machine_key(path: Path) -> Ed25519PrivateKey:
     """Make a new key at `path`, mode 0600.  Raises FileExistsError if there is a file already."""
     key = Ed25519PrivateKey.generate()
-    create_durably(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
+    durable.create(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), 0o600)
     return key
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from portage_p2pbin.durable import write_durably
+from portage_p2pbin import durable
 from portage_p2pbin.kernel.envelope import public_key
 from portage_p2pbin.kernel.errors import DecodeError, SettingsError
 from portage_p2pbin.kernel.model import Fingerprint
@@ -68,7 +68,7 @@ def register(
     # 3. The server checks both, and that we hold the key.
     registered = server.register(certified.public_key, certified.text, key)
     # 4. Remembered, for `p2pbin status` and for votes.
-    write_durably(state / REGISTRATION_FILE, Registration(identity, window_key, server.name).encode())
+    durable.write(state / REGISTRATION_FILE, Registration(identity, window_key, server.name).encode())
     return registered
 
 

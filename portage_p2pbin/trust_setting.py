@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from portage_p2pbin.durable import place_durably, write_durably
+from portage_p2pbin import durable
 from portage_p2pbin.kernel.errors import SettingsError
 from portage_p2pbin.kernel.model import Level
 
@@ -106,12 +106,12 @@ def _write_checked(original: MakeConf, changed: MakeConf, level: Level, read: Re
     before = dict(read(original.path)) if original.path.exists() else {}
     candidate = changed.path.with_name(f".{changed.path.name}.p2pbin")
     try:
-        write_durably(candidate, changed.text)
+        durable.write(candidate, changed.text)
         if _read_or_nothing(candidate, read) != before | {VARIABLE: str(int(level))}:
             raise SettingsError(f"{changed.path} would not be read as meant", f"Set {VARIABLE} in it yourself; is a quote left open?")
         if original.path.exists():
             _copy_rights(original.path, candidate)
-        place_durably(candidate, changed.path)
+        durable.place(candidate, changed.path)
     finally:
         candidate.unlink(missing_ok=True)
 
