@@ -33,13 +33,6 @@ _ASSIGNMENT = re.compile(rb"^(P2PBIN_TRUST=)(?:\"[^\"\n$`\\]*\"|'[^'\n]*'|[0-9A-
 _MENTION = re.compile(rb"^[^#\n]*\bP2PBIN_TRUST\b", re.MULTILINE)
 
 
-def threshold(text: str) -> Level:
-    """The level in `text`: one digit from 1 to 6.  Raises SettingsError."""
-    if re.fullmatch(r"[1-6]", text) is None:
-        raise SettingsError(f"{text!r} is no trust level", "Levels go from 1 (a build server has built it) to 6")
-    return Level(int(text))
-
-
 def set_threshold(make_conf: Path, level: Level, read: ReadSettings) -> Path:
     """Make `level` the threshold, in `make_conf` or, where that is a folder, in one of its files; return the file changed.
 
