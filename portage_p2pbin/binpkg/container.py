@@ -169,7 +169,7 @@ class Gpkg:
         self.folder = self.folder or folder
         if folder != self.folder or not FOLDER_NAME(folder):
             raise _refused("the package", "its parts are not in one folder with a normal name")
-        if (member.kind, member.mode, member.owner) != (FILE, 0o644, _NAMELESS_ROOT):
+        if not _is_plain(member):
             raise _refused(name, "its header is not as Portage writes it")
         part = GpkgPart(self._tar, name, member.size)
         self._parts.append(part)
@@ -182,7 +182,7 @@ def _read_metadata(tar: TarReader) -> dict[str, bytes]:
     left = MOST_METADATA
     for member in tar:
         match = _KEY(member.name)
-        if not match or (member.kind, member.mode, member.owner) != (FILE, 0o644, _NAMELESS_ROOT):
+        if not match or not _is_plain(member):
             raise _refused(member.name.decode("utf-8", "backslashreplace"), "it is not a metadata key as Portage writes it")
         key = match[1].decode("ascii")
         left -= member.size
@@ -211,6 +211,12 @@ def _check_manifest(text: bytes, parts: list[GpkgPart], is_signed: bool) -> None
     for line, part in zip(stated, parts, strict=True):
         if line not in part.hashes.lines(part.name, part.size):
             raise _refused("Manifest", f"it disagrees about {part.name}")
+
+
+def _is_plain(member: Member) -> bool:
+    """Say whether the header is that of a file as Portage makes it out of nothing: readable by all, without owner."""
+    attributes = member.attributes
+    return (attributes.kind, attributes.mode, attributes.owner) == (FILE, 0o644, _NAMELESS_ROOT)
 
 
 def _refused(what: str, reason: str) -> RefusedError:

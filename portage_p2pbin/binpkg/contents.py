@@ -36,7 +36,6 @@ CLEANED_KEYS = frozenset(("FEATURES", "REPO_REVISIONS"))
 """Metadata keys that cleaning removes (P2.3)."""
 
 ENVIRONMENT = "environment.bz2"
-_PLAIN_ENVIRONMENT = "environment"
 
 _DIGITS = re.compile(rb"[0-9]{1,18}\n?").fullmatch
 _FORM = "the form of the environment"
@@ -126,12 +125,10 @@ def _add_metadata(manifest: Manifest, stored: Mapping[str, bytes]) -> list[str]:
     for key in PER_EVENT & stored.keys():
         if not _DIGITS(stored[key]):
             raise RefusedError("P2.3", key, "it does not hold digits only")
-    hashed = {key: value for key, value in stored.items() if key not in PER_EVENT | CLEANED_KEYS | {ENVIRONMENT}}
-    if _PLAIN_ENVIRONMENT in hashed:
-        raise RefusedError("P2.3", _PLAIN_ENVIRONMENT, "Portage writes no key of this name; the manifest has it for the saved environment")
-    hashed[_PLAIN_ENVIRONMENT] = variables.hashed(ebuild)
+    hashed = {key: value for key, value in stored.items() if key not in PER_EVENT | CLEANED_KEYS}
+    hashed[ENVIRONMENT] = variables.hashed(ebuild)
     for key, value in hashed.items():
-        manifest.add_metadata(key, sha256(value).hexdigest(), len(value))
+        manifest.add_metadata(key, value)
     droppings = [f"key {key}" for key in sorted(CLEANED_KEYS & stored.keys())]
     droppings += [f"variable {name}" for name in variables.droppings(ebuild)]
     return droppings if droppings or variables.cleaned(ebuild) == text else [_FORM]
@@ -139,8 +136,8 @@ def _add_metadata(manifest: Manifest, stored: Mapping[str, bytes]) -> list[str]:
 
 def _add_image(manifest: Manifest, tar: TarReader) -> None:
     for member in tar:
-        if member.kind == FILE:
-            manifest.add_file(member, _hash(member, tar), member.size)
+        if member.attributes.kind == FILE:
+            manifest.add_file(member, _hash(member, tar))
         else:
             manifest.add_other(member)
 
@@ -150,8 +147,11 @@ def _hash(member: Member, tar: TarReader) -> bytes:
     piece = tar.take()
     normalise(member, piece)
     digest = sha256(piece)
-    while piece := tar.take():
+    left = member.size - len(piece)
+    while left:
+        piece = tar.take()
         digest.update(piece)
+        left -= len(piece)
     return digest.digest()
 
 

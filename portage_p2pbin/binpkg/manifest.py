@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import re
 import struct
+from binascii import hexlify
 from collections.abc import Iterator
+from hashlib import sha256
+from typing import NamedTuple, cast
 
-from portage_p2pbin.binpkg.tar import FILE, FOLDER, HARD_LINK, MOST_NAME, Member
+from portage_p2pbin.binpkg.tar import FOLDER, HARD_LINK, MOST_NAME, SYMLINK, Attributes, Member
 from portage_p2pbin.kernel.errors import RefusedError
 
 HEADING = b"#mtree\n"
@@ -28,66 +31,77 @@ MOST_COMPONENT = 255
 _RECORD = struct.Struct(">IQ32s")
 """What is kept of a file until the text is written: number of its attributes, size, SHA-256."""
 
-_SAFE = re.compile(rb"[^!\"$-)+-<>@-Z\]-~]")
-"""What a path may not hold as it is: control characters, space, ``# * = ? [ \\`` and everything beyond ASCII."""
+_UNSAFE = re.compile(rb"[^!\"$-)+-<>@-Z\]-~]")
+r"""What a path may not hold as it is: control characters, space, ``# * = ? [ \`` and everything beyond ASCII."""
+
+_IS_SAFE = re.compile(rb"[!\"$-)+-<>@-Z\]-~]*").fullmatch
+_NO_NAMES = frozenset((b"", b".", b".."))
+
+
+class _Finished(NamedTuple):
+    """An entry whose keywords are known already: everything but a file, and every name of a file but its first."""
+
+    text: bytes
 
 
 class Manifest:
     """Collects the entries of one package; :meth:`lines` gives the text.
 
-    Raises :class:`RefusedError` ``P2.2`` for a name that is not normal, comes twice, or lies below anything but a folder that
-    came before it, and for a hard link to anything but a file that came before it with equal mode and owner.
+    Raises :class:`RefusedError` ``P2.2`` for a name that is not normal, comes twice, or lies below anything but a folder that came
+    before it, and for a hard link to anything but a file that came before it with equal mode and owner.
     """
 
     def __init__(self) -> None:
-        self._entries: dict[bytes, bytes | str] = {}
+        self._entries: dict[bytes, bytes | _Finished] = {}
         self._folders = {b"image"}
-        self._attributes: dict[tuple[object, ...], int] = {}
-        self._texts: list[str] = []
+        self._numbers: dict[Attributes, int] = {}
+        self._texts: list[bytes] = []
         self._groups: dict[bytes, list[bytes]] = {}
 
-    def add_file(self, member: Member, sha256: bytes, size: int) -> None:
-        """Add a file of the image with the SHA-256 and size of its normalised content."""
+    def add_file(self, member: Member, digest: bytes) -> None:
+        """Add a file of the image with the SHA-256 `digest` of its normalised content."""
         self._claim(member)
-        self._entries[member.name] = _RECORD.pack(self._number(member), size, sha256)
+        self._entries[member.name] = _RECORD.pack(self._number(member), member.size, digest)
 
     def add_other(self, member: Member) -> None:
         """Add a folder, symbolic link or hard link of the image."""
-        if member.kind == HARD_LINK:
+        if member.attributes.kind == HARD_LINK:
             self._add_hard_link(member)
             return
         self._claim(member)
         text = self._texts[self._number(member)]
-        if member.kind == FOLDER:
+        if member.attributes.kind == FOLDER:
             self._folders.add(member.name)
         else:
-            text = f"{text} link={escape(_utf8(member.link))}"
-        self._entries[member.name] = text
+            text = b"%b link=%b" % (text, escape(_utf8(member.link)))
+        self._entries[member.name] = _Finished(text)
 
-    def add_metadata(self, key: str, sha256: str, size: int) -> None:
-        """Add a metadata key with the SHA-256 (hexadecimal) and size of its value.  The caller has checked the key."""
-        self._entries[b"metadata/" + key.encode("ascii")] = f"type=file size={size} sha256digest={sha256}"
+    def add_metadata(self, key: str, value: bytes) -> None:
+        """Add a metadata key with the value that is hashed.  The caller has checked the key."""
+        text = f"type=file size={len(value)} sha256digest={sha256(value).hexdigest()}"
+        self._entries[b"metadata/" + key.encode("ascii")] = _Finished(text.encode("ascii"))
 
     def lines(self) -> Iterator[bytes]:
-        """Give the manifest piece by piece, each of whole lines.  Entries are forgotten as they are written: call it once."""
+        """Give the manifest line by line.  Entries are forgotten as they are given: call it once."""
         self._settle_hard_links()
         yield HEADING
         for path in sorted(self._entries):
             entry = self._entries.pop(path)
-            if isinstance(entry, bytes):
-                number, size, sha256 = _RECORD.unpack(entry)
-                entry = f"{self._texts[number]} size={size} sha256digest={sha256.hex()}"
-            yield f"./{escape(path)} {entry}\n".encode("ascii")
+            if isinstance(entry, _Finished):
+                yield b"./%b %b\n" % (escape(path), entry.text)
+            else:
+                number, size, digest = _RECORD.unpack(entry)
+                yield b"./%b %b size=%d sha256digest=%b\n" % (escape(path), self._texts[number], size, hexlify(digest))
 
     def _claim(self, member: Member) -> None:
         """P2.2: a normal name below ``image/``, once, in a folder that came before it.  ``image/`` itself need not be there."""
         name = member.name
         parent, _, base = name.rpartition(b"/")
+        if parent not in self._folders and not (name == b"image" and member.attributes.kind == FOLDER):
+            raise _refused(name, "it is not below a folder that came before it")
         if name in self._entries:
             raise _refused(name, "it is there twice")
-        if parent not in self._folders and not (name == b"image" and member.kind == FOLDER):
-            raise _refused(name, "it is not below a folder that came before it")
-        if base in (b"", b".", b"..") or len(base) > MOST_COMPONENT or len(name) > MOST_NAME:
+        if base in _NO_NAMES or len(base) > MOST_COMPONENT or len(name) > MOST_NAME:
             raise _refused(name, "its name is not a normal one")
         if not base.isascii():
             _utf8(base)
@@ -96,10 +110,9 @@ class Manifest:
 
     def _number(self, member: Member) -> int:
         """Return the number of the text with the type, mode and owner of `member`."""
-        key = (member.kind, member.mode, member.owner)
-        number = self._attributes.get(key)
+        number = self._numbers.get(member.attributes)
         if number is None:
-            number = self._attributes[key] = len(self._texts)
+            number = self._numbers[member.attributes] = len(self._texts)
             self._texts.append(_attributes(member))
         return number
 
@@ -107,37 +120,37 @@ class Manifest:
         target = self._entries.get(member.link)
         if not isinstance(target, bytes):
             raise _refused(member.name, "it is a hard link to something that is not a file before it")
-        if _RECORD.unpack(target)[0] != self._number(member._replace(kind=FILE)):
+        if self._texts[_RECORD.unpack(target)[0]] != self._texts[self._number(member)]:
             raise _refused(member.name, "it is a hard link with another mode or owner than its file")
         self._claim(member)
         self._groups.setdefault(member.link, []).append(member.name)
-        self._entries[member.name] = ""
+        self._entries[member.name] = _Finished(b"")
 
     def _settle_hard_links(self) -> None:
-        """P2.1: in each group the first name in byte order is the file and the others link to it, whatever the order in the
-        archive.
-        """
+        """P2.1: in each group the first name in byte order is the file and the others link to it, whatever the archive's order."""
         for given, others in self._groups.items():
-            record = self._entries[given]
+            record = cast(bytes, self._entries[given])
             first, *rest = sorted([given, *others])
-            text = f"{self._texts[_RECORD.unpack(record)[0]]} link=./{escape(first)}"  # type: ignore[arg-type]
+            text = b"%b link=./%b" % (self._texts[_RECORD.unpack(record)[0]], escape(first))
+            self._entries.update(dict.fromkeys(rest, _Finished(text)))
             self._entries[first] = record
-            self._entries.update(dict.fromkeys(rest, text))
 
 
-def escape(path: bytes) -> str:
+def escape(path: bytes) -> bytes:
     r"""Return `path` with everything that mtree(5) gives a meaning to, and all that is not visible ASCII, as ``\ooo``."""
-    return _SAFE.sub(lambda match: b"\\%03o" % match[0][0], path).decode("ascii")
+    return path if _IS_SAFE(path) else _UNSAFE.sub(lambda match: b"\\%03o" % match[0][0], path)
 
 
-def _attributes(member: Member) -> str:
-    kind = {FILE: "file", FOLDER: "dir"}.get(member.kind, "link")
-    uid, uname, gid, gname = member.owner
+def _attributes(member: Member) -> bytes:
+    """Return the keywords that tell a member's type, mode and owner.  A hard link is a file that has two names."""
+    attributes = member.attributes
+    kind = {FOLDER: "dir", SYMLINK: "link"}.get(attributes.kind, "file")
+    uid, uname, gid, gname = attributes.owner
     if (uid == 0) != (uname == "root") or (gid == 0) != (gname == "root"):
         raise _refused(member.name, "the number and the name of its owner or group disagree about root")
     user = f"uid={uid} uname={uname}" if uname else f"uid={uid}"
     group = f"gid={gid} gname={gname}" if gname else f"gid={gid}"
-    return f"type={kind} mode={member.mode:04o} {user} {group}"
+    return f"type={kind} mode={attributes.mode:04o} {user} {group}".encode("ascii")
 
 
 def _utf8(text: bytes) -> bytes:

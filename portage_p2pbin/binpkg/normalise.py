@@ -22,7 +22,7 @@ _ANYBODY_MAY_EXECUTE = 0o111
 
 def normalise(member: Member, start: memoryview) -> None:
     """Overwrite with zeros what is forgiven in `start`, the first bytes of the file `member`: all of it or at least 64 KiB."""
-    if member.mode & _ANYBODY_MAY_EXECUTE:
+    if member.attributes.mode & _ANYBODY_MAY_EXECUTE:
         return
     if start[:3] == _GZIP:
         _normalise_gzip(start)

@@ -17,6 +17,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 from zlib import adler32
 
@@ -31,6 +32,9 @@ RECORD = 20 * BLOCK
 
 MOST_NAME = 4000
 """Bytes in a name or link target: PATH_MAX is 4096, and a package is installed below some root."""
+
+MOST_ATTRIBUTES = 10_000
+"""Different combinations of type, mode and owner in one archive; a real one has some tens."""
 
 _BUFFER = 1 << 20
 _READ_AHEAD = 1 << 16
@@ -66,17 +70,26 @@ class Owner(NamedTuple):
     gname: str
 
 
-class Member(NamedTuple):
-    """One member as its header states it.
-
-    `name` and `link` are the raw bytes, a folder's without its trailing slash; `kind` is one of the type letters above; `mode`
-    has the twelve permission bits; `size` is the number of content bytes, 0 for all but files.
+@dataclass(frozen=True, slots=True, eq=False)
+class Attributes:
+    """What a member is and who may do what with it.  Members with equal headers share one object, so that it can be compared by
+    identity; `kind` is one of the type letters above, `mode` has the twelve permission bits.
     """
 
-    name: bytes
     kind: bytes
     mode: int
     owner: Owner
+
+
+class Member(NamedTuple):
+    """One member as its header states it.
+
+    `name` and `link` are the raw bytes, a folder's without its trailing slash; `size` is the number of content bytes, 0 for all
+    but files.
+    """
+
+    name: bytes
+    attributes: Attributes
     size: int
     link: bytes
 
@@ -97,8 +110,7 @@ class TarReader:
         self._header_at = self._read = 0
         self._left = self._padding = 0
         self._magic = b""
-        self._modes: dict[bytes, int] = {}
-        self._owners: dict[tuple[bytes, bytes], Owner] = {}
+        self._attributes: dict[tuple[bytes, ...], Attributes] = {}
 
     def __iter__(self) -> Iterator[Member]:
         while (member := self._next()) is not None:
@@ -106,13 +118,17 @@ class TarReader:
 
     def take(self, most: int = _BUFFER) -> memoryview:
         """Return the next piece of the current member's content, empty at its end.  It is valid until the next call."""
-        wanted = min(self._left, most)
-        if wanted > self._filled - self._at and self._filled - self._at < _READ_AHEAD:
-            self._fill(min(wanted, _READ_AHEAD))
+        wanted = self._left
+        if wanted > most:
+            wanted = most
         start = self._at
-        end = min(self._filled, start + wanted)
-        self._at = end
-        self._left -= end - start
+        if wanted > self._filled - start:
+            if self._filled - start < _READ_AHEAD:
+                self._fill(min(wanted, _READ_AHEAD))
+                start = 0
+            wanted = min(wanted, self._filled - start)
+        self._at = end = start + wanted
+        self._left -= wanted
         return self._view[start:end]
 
     def _next(self) -> Member | None:
@@ -131,15 +147,16 @@ class TarReader:
         name, mode, ids, numbers, checksum, kind, link, rest, prefix = fields
         self._check_sum(checksum, prefix)
         self._magic = rest[:8]
-        owner = self._owners.get((ids, rest)) or self._owner(ids, rest)
+        key = (kind, mode, ids, rest)
+        attributes = self._attributes.get(key) or self._new_attributes(key)
         name = self._name(name, long_name, prefix, kind)
-        link = b"" if link == _NO_LINK else self._link(link, long_link, kind)
-        bits = self._modes.get(mode)
-        member = Member(name, kind, self._mode(mode) if bits is None else bits, owner, self._size(numbers, name), link)
-        self._check_kind(member)
-        self._left = member.size
-        self._padding = -member.size % BLOCK
-        return member
+        link = b"" if link == _NO_LINK else self._link(link, long_link)
+        size = self._size(numbers, name)
+        if size < 0 or (size and kind != FILE) or bool(link) != (kind in (HARD_LINK, SYMLINK)):
+            raise self._refused(f"{_shown(name)} has a size or a link target that do not fit its type")
+        self._left = size
+        self._padding = -size % BLOCK
+        return Member(name, attributes, size, link)
 
     # Header fields ---------------------------------------------------------------------------------------------------------
 
@@ -180,14 +197,14 @@ class TarReader:
             raise self._refused("a name that is split at another slash than the writer's")
         return prefix + b"/" + name
 
-    def _link(self, field: bytes, long_link: bytes, kind: bytes) -> bytes:
+    def _link(self, field: bytes, long_link: bytes) -> bytes:
         link = field.rstrip(b"\0")
         if long_link:
             if self._magic != _GNU or len(long_link) <= 100 or link != long_link[:100]:
                 raise self._refused("a long link target that differs from the header's own")
             link = long_link
-        if kind not in (HARD_LINK, SYMLINK) or b"\0" in link:
-            raise self._refused("a link target that the writer would not have written")
+        if b"\0" in link:
+            raise self._refused("a link target with a NUL byte in it")
         return link
 
     def _size(self, numbers: bytes, name: bytes) -> int:
@@ -206,14 +223,20 @@ class TarReader:
             raise self._refused(f"a number that the writer would not have written, in the header of {_shown(name)}")
         return value
 
-    def _mode(self, field: bytes) -> int:
-        match = _MODE(field)
-        if not match:
+    def _new_attributes(self, key: tuple[bytes, ...]) -> Attributes:
+        """Decode type, mode and owner together: an archive has few different ones, and decodes each once."""
+        kind, field, ids, rest = key
+        if kind not in (FILE, HARD_LINK, SYMLINK, FOLDER):
+            raise self._refused(f"a member of type {kind!r}, which a package does not hold")
+        mode = _MODE(field)
+        if not mode:
             raise self._refused("a mode that the writer would not have written")
-        return self._modes.setdefault(field, int(match[1], 8))
+        if len(self._attributes) >= MOST_ATTRIBUTES:
+            raise self._refused(f"more than {MOST_ATTRIBUTES} different modes and owners")
+        self._attributes[key] = attributes = Attributes(kind, int(mode[1], 8), self._owner(ids, rest))
+        return attributes
 
     def _owner(self, ids: bytes, rest: bytes) -> Owner:
-        """Decode uid, gid, magic, names and device fields together: an archive has few different ones."""
         if self._magic not in (_USTAR, _GNU) or rest[72:] != bytes(16):
             raise self._refused("a header of another format than the writer's")
         names = [field.rstrip(b"\0") for field in (rest[8:40], rest[40:72])]
@@ -222,17 +245,7 @@ class TarReader:
         uid, gid = self._number(ids[:8], names[0]), self._number(ids[8:], names[1])
         if min(uid, gid) < 0:
             raise self._refused("a negative owner number")
-        owner = Owner(uid, names[0].decode("ascii"), gid, names[1].decode("ascii"))
-        return self._owners.setdefault((ids, rest), owner)
-
-    def _check_kind(self, member: Member) -> None:
-        if member.kind == FILE:
-            if member.size < 0 or member.link:
-                raise self._refused("a file with a negative size")
-        elif member.kind not in (HARD_LINK, SYMLINK, FOLDER):
-            raise self._refused(f"{_shown(member.name)} is of type {member.kind!r}, which a package does not hold")
-        elif member.size or bool(member.link) == (member.kind == FOLDER):
-            raise self._refused(f"{_shown(member.name)} has a size or a link target that do not fit its type")
+        return Owner(uid, names[0].decode("ascii"), gid, names[1].decode("ascii"))
 
     def _long_text(self) -> bytes:
         """Read the content of the GNU long name member whose header was read last."""
