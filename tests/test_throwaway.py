@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from portage_p2pbin.kernel.errors import SettingsError
-from tests.throwaway import Gentoo, check_machine, machine, missing_programs, repository
+from tests.throwaway import Gentoo, check_machine, gentoo, machine, missing_programs, repository
 from tests.throwaway.gentoo import LONGEST_EPREFIX, CommandError
 
 ORDINARY_USER = 61000
@@ -20,9 +21,11 @@ ORDINARY_USER = 61000
 
 @pytest.fixture
 def home() -> Iterator[Path]:
-    """A folder with a short path, as unix sockets need, below one that only its owner may enter."""
+    """A folder with a short path, as unix sockets need, closed to others, as the one above it is."""
     with tempfile.TemporaryDirectory(prefix="p2pbin-") as closed:
-        yield Path(closed, "home")
+        home = Path(closed, "home")
+        home.mkdir(mode=0o700)
+        yield home
 
 
 def source(folder: Path) -> Path:
@@ -151,13 +154,11 @@ class TestGentoo:
         assert not [line for line in output if "SECRET" in line]
 
     def test_commands_of_one_gentoo_meet_at_a_unix_socket(self, home):
-        listen = "import socket; s = socket.socket(socket.AF_UNIX); s.bind('run/s'); s.listen(); s.accept()[0].sendall(b'heard')"
-        call = "import socket; s = socket.socket(socket.AF_UNIX); s.connect('run/s'); print(s.recv(9))"
+        made = "import socket; s = socket.socket(socket.AF_UNIX); "
+        listen = made + "s.bind('run/s'); s.listen(); print('ready', flush=True); s.accept()[0].sendall(b'heard')"
+        call = made + "s.connect('run/s'); print(s.recv(9))"
         with Gentoo.create(home, "alice") as alice:
-            alice.start(["python3", "-c", listen])
-            deadline = time.monotonic() + 30
-            while not alice.outside("run/s").exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
+            alice.start(["python3", "-c", listen]).wait_for("ready", timeout=30)
             assert "heard" in alice.run(["python3", "-c", call]).output
 
     def test_an_unwanted_exit_code_raises_with_the_output(self, home):
@@ -169,17 +170,39 @@ class TestGentoo:
 
     def test_a_command_that_does_not_end_is_ended(self, home):
         with Gentoo.create(home, "alice") as alice, pytest.raises(CommandError, match="did not end within"):
-            alice.run(["sh", "-c", "echo $$ > home/pid; sleep 600"], timeout=1)
+            alice.run(["sh", "-c", "sleep 600 & echo $! > home/pid; wait"], timeout=1)
         assert not alive(alice.read("home/pid"))
+
+    def test_a_command_may_leave_a_daemon_behind(self, home):
+        with Gentoo.create(home, "alice") as alice:
+            finished = alice.run(["sh", "-c", "sleep 5 & echo done"], timeout=4)
+        assert finished.output == "done\n"
 
     def test_daemons_are_stopped_with_their_children_and_their_log_stays(self, home):
         with Gentoo.create(home, "alice") as alice:
             daemon = alice.start(["sh", "-c", "sleep 600 & echo $! > home/child; echo ready; wait"])
-            while "ready" not in daemon.output():
-                time.sleep(0.01)
+            daemon.wait_for("ready", timeout=30)
         assert daemon.process.returncode is not None
         assert not alive(alice.read("home/child"))
         assert daemon.output() == "ready\n"
+
+    def test_a_daemon_may_say_goodbye(self, home):
+        with Gentoo.create(home, "alice") as alice:
+            daemon = alice.start(["sh", "-c", "trap 'echo bye; exit 5' TERM; echo ready; while :; do sleep 0.1; done"])
+            daemon.wait_for("ready", timeout=30)
+        assert (daemon.output(), daemon.process.returncode) == ("ready\nbye\n", 5)
+
+    @pytest.mark.parametrize("command", ["echo gone", "echo busy; sleep 60"])
+    def test_waiting_for_what_is_never_said_ends(self, home, command):
+        with Gentoo.create(home, "alice") as alice, pytest.raises(CommandError, match=r"no 'ready' in the output:\n(gone|busy)"):
+            alice.start(["sh", "-c", command]).wait_for("ready", timeout=0.5)
+
+    def test_a_daemon_that_will_not_stop_is_killed(self, home, monkeypatch):
+        monkeypatch.setattr(gentoo, "_SECONDS_TO_STOP", 0.1)
+        with Gentoo.create(home, "alice") as alice:
+            daemon = alice.start(["sh", "-c", "trap '' TERM; echo ready; while :; do sleep 1; done"])
+            daemon.wait_for("ready", timeout=30)
+        assert daemon.process.returncode == -signal.SIGKILL
 
     def test_a_later_setting_takes_the_place_of_an_earlier_one(self, home):
         with Gentoo.create(home, "alice", settings={"P2PBIN_TRUST": "3", "FEATURES": "splitdebug"}) as alice:
@@ -197,6 +220,8 @@ class TestGentoo:
         with Gentoo.create(home, "alice", user=ORDINARY_USER) as alice:
             assert alice.run(["id", "-u"]).output == "0\n"
             alice.run(["touch", "home/mine"])
-            assert alice.outside("home/mine").stat().st_uid == ORDINARY_USER
+            alice.write("etc/deep/ly/mine", "")
+            for path in ("home/mine", "etc/deep", "etc/deep/ly/mine", "etc/portage/make.conf"):
+                assert alice.outside(path).stat().st_uid == ORDINARY_USER
             assert alice.run(["touch", "/etc/p2pbin-was-here"], expect=1).code == 1
             alice.run(["python3", "-c", "import portage"])

@@ -7,6 +7,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,6 +25,7 @@ LONGEST_EPREFIX = 75
 """Characters.  A unix socket's path has at most 107 bytes (unix(7)), and ours lie up to 32 below EPREFIX."""
 
 _SECONDS_TO_STOP = 10.0
+_SECONDS_BETWEEN_LOOKS = 0.02
 _PROFILE = "default/linux/amd64"
 _REPOSITORY = f"var/db/repos/{repository.NAME}"
 _DISTDIR = "var/cache/distfiles"
@@ -74,6 +77,14 @@ class Running:
     def output(self) -> str:
         """Return what it has written to stdout and stderr so far."""
         return self.log.read_text(errors="replace")
+
+    def wait_for(self, text: str, timeout: float = PATIENCE) -> None:
+        """Wait until its output holds `text`.  Raises CommandError when it ends before that, or after `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while text not in self.output():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise CommandError(f"{self.log.name}: no {text!r} in the output:\n{self.output()}")
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
 
     def stop(self) -> int:
         """End it and all its children, politely first.  Return its exit code."""
@@ -187,16 +198,18 @@ class Gentoo:
 
         Raises CommandError unless its exit code is `expect` (None: any), and if it takes more than `timeout` seconds.
         """
-        running = self._popen(arguments, environment, subprocess.PIPE)
-        try:
-            written, _ = running.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired as expired:
-            raise CommandError(f"{self.name}: {arguments} did not end within {timeout} s") from expired
-        finally:
-            if running.returncode is None:
-                os.killpg(running.pid, signal.SIGKILL)
-                running.communicate()
-        finished = Finished(running.returncode, written.decode(errors="replace"))
+        with tempfile.TemporaryFile() as output:  # not a pipe: what a command leaves behind may hold that open
+            process = self._popen(arguments, environment, output.fileno())
+            try:
+                process.wait(timeout)
+            except subprocess.TimeoutExpired as expired:
+                raise CommandError(f"{self.name}: {arguments} did not end within {timeout} s") from expired
+            finally:
+                if process.returncode is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+            output.seek(0)
+            finished = Finished(process.returncode, output.read().decode(errors="replace"))
         if expect is not None and finished.code != expect:
             raise CommandError(f"{self.name}: {arguments} ended with {finished.code}, not {expect}:\n{finished.output}")
         return finished
