@@ -16,17 +16,22 @@ import re
 import select
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
-from typing import NoReturn
+from typing import BinaryIO, NoReturn
 
+from portage_p2pbin.binpkg.cleaning import clean_package
 from portage_p2pbin.binpkg.confinement import Bounds, confine, missing_confinement
 from portage_p2pbin.binpkg.contents import DIGEST_PREFIX, Reading, examine
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 
-__all__ = ["Limits", "missing_confinement", "read_sandboxed"]
+__all__ = ["Limits", "clean_sandboxed", "missing_confinement", "read_sandboxed"]
+
+MOST_GROWTH = 64 << 20
+"""Bytes by which cleaning can make a package longer: its metadata may have been compressed better."""
 
 _WHAT = "the package"
 _PIECE = 1 << 16
@@ -46,36 +51,71 @@ class Limits:
     answer: int = 512 << 20
 
 
+Work = Callable[[BinaryIO, BinaryIO], dict[str, object]]
+"""What a child does: read the package, write to the pipe, and return what it has to say beyond that."""
+
+
 def read_sandboxed(fd: int, *, limits: Limits = Limits()) -> Reading:
     """Read the package in the open file `fd` from its start, in a confined child.
 
     Raises what :func:`portage_p2pbin.binpkg.contents.read_package` raises, and :class:`RefusedError` ``P9.8`` where the child
     exceeded `limits`, crashed or answered nonsense.  The position of `fd` changes.  Does not check that the child was honest.
     """
+    text = b"".join(_work_of_child(fd, _read, limits, limits.answer))
+    end = _end_of_body(text)
+    match _said(text[end:]):
+        case {"metadata": dict(metadata), "ebuild_sha256": str(ebuild), "droppings": list(droppings)}:
+            texts = [*metadata.values(), *droppings]
+            if _SHA256(ebuild) and all(isinstance(value, str) for value in texts):
+                manifest = text[: end - 1]
+                return Reading(DIGEST_PREFIX + sha256(manifest).hexdigest(), manifest, metadata, ebuild, tuple(droppings))
+    raise RefusedError("P9.8", _WHAT, "its reader answered nonsense")
+
+
+def clean_sandboxed(fd: int, target: BinaryIO, *, prefix: str, limits: Limits = Limits()) -> None:
+    """Write the cleaned form of the package in the open file `fd` to `target`, which stands at its start, is empty and can be read.
+
+    The same as :func:`portage_p2pbin.binpkg.cleaning.clean_package` in a confined child, with its errors and those of
+    :func:`read_sandboxed`; `target` then holds a part of a package.
+    """
+    most = os.fstat(fd).st_size + MOST_GROWTH
+    for piece in _work_of_child(fd, partial(_clean, prefix=prefix), limits, most):
+        target.write(piece)
+    size = target.tell()
+    start = max(0, size - _PIECE)
+    target.seek(start)
+    tail = target.read()
+    end = _end_of_body(tail)
+    if _said(tail[end:]) != {"cleaned": True}:
+        raise RefusedError("P9.8", _WHAT, "its reader answered nonsense")
+    target.truncate(start + end - 1)
+    target.seek(0, os.SEEK_END)
+
+
+def _work_of_child(fd: int, work: Work, limits: Limits, most: int) -> Iterator[bytes]:
+    """Do `work` in a confined child and give what it writes, at most `most` bytes."""
     answer, target = os.pipe()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _child(fd, target, limits, parent)
+        _child(fd, target, limits, parent, work)
     os.close(target)
     try:
-        text = _receive(answer, limits)
+        yield from _receive(answer, limits, most)
     finally:
         os.close(answer)
         _end(child)
-    return _decode(text)
 
 
-def _child(fd: int, target: int, limits: Limits, parent: int) -> NoReturn:
+def _child(fd: int, target: int, limits: Limits, parent: int, work: Work) -> NoReturn:
     """Be the reading half.  Whatever happens, this process ends here and no caller's code runs in it."""
     try:
         os.setsid()
         fd = _keep_only(fd, target)
         confine(Bounds(limits.memory, limits.seconds), parent)
         os.lseek(fd, 0, os.SEEK_SET)
-        for piece in _answer(fd):
-            while piece:
-                piece = piece[os.write(target, piece) :]
+        with open(target, "wb") as pipe:
+            _answer(fd, pipe, work)
     finally:
         os._exit(0)
 
@@ -94,24 +134,32 @@ def _keep_only(fd: int, target: int) -> int:
     return fd
 
 
-def _answer(fd: int) -> Iterator[bytes]:
-    """Give the answer: the manifest, then one line of JSON that says the rest, or only that line."""
+def _answer(fd: int, pipe: BinaryIO, work: Work) -> None:
+    """Give the answer: what `work` writes, then one line of JSON that says the rest, or why there is no more."""
     try:
         with open(fd, "rb", buffering=0, closefd=False) as file:
-            findings = examine(file)
-        yield from _batches(findings.manifest.lines())
-        said: dict[str, object] = {
-            "metadata": dict(findings.metadata),
-            "ebuild_sha256": findings.ebuild_sha256,
-            "droppings": findings.droppings,
-        }
+            said = work(file, pipe)
     except RefusedError as error:
         said = {"refused": [error.rule, error.what, error.reason]}
     except UnavailableError as error:
         said = {"unavailable": [error.what, error.reason]}
     except MemoryError:
         said = {"refused": ["P9.8", _WHAT, "reading it takes too much memory"]}
-    yield json.dumps(said).encode("ascii") + b"\n"
+    pipe.write(b"\n" + json.dumps(said).encode("ascii") + b"\n")
+
+
+def _read(file: BinaryIO, pipe: BinaryIO) -> dict[str, object]:
+    """Write the manifest."""
+    findings = examine(file)
+    for batch in _batches(findings.manifest.lines()):
+        pipe.write(batch)
+    return {"metadata": dict(findings.metadata), "ebuild_sha256": findings.ebuild_sha256, "droppings": findings.droppings}
+
+
+def _clean(file: BinaryIO, pipe: BinaryIO, *, prefix: str) -> dict[str, object]:
+    """Write the cleaned package."""
+    clean_package(file, pipe, prefix=prefix)
+    return {"cleaned": True}
 
 
 def _batches(lines: Iterator[bytes]) -> Iterator[bytes]:
@@ -127,21 +175,20 @@ def _batches(lines: Iterator[bytes]) -> Iterator[bytes]:
     yield b"".join(batch)
 
 
-def _receive(answer: int, limits: Limits) -> bytes:
-    """Return all that the child writes before it closes the pipe."""
+def _receive(answer: int, limits: Limits, most: int) -> Iterator[bytes]:
+    """Give what the child writes until it closes the pipe."""
     deadline = time.monotonic() + limits.seconds
     poll = select.poll()
     poll.register(answer, select.POLLIN)
-    pieces: list[bytes] = []
-    left = limits.answer
+    left = most
     while poll.poll(max(0, (deadline - time.monotonic()) * 1000)):
         piece = os.read(answer, _PIECE)
         if not piece:
-            return b"".join(pieces)
-        pieces.append(piece)
+            return
         left -= len(piece)
         if left < 0:
-            raise RefusedError("P9.8", _WHAT, f"its manifest and metadata have more than {limits.answer} bytes")
+            raise RefusedError("P9.8", _WHAT, f"its manifest and metadata have more than {most} bytes")
+        yield piece
     raise RefusedError("P9.8", _WHAT, f"reading it takes more than {limits.seconds} seconds")
 
 
@@ -152,11 +199,15 @@ def _end(child: int) -> None:
     os.waitpid(child, 0)
 
 
-def _decode(text: bytes) -> Reading:
-    """Decode the child's answer.  The digest is that of the manifest, not what the child might say."""
-    end = text.rfind(b"\n", 0, -1) + 1
+def _end_of_body(text: bytes) -> int:
+    """Return where the last line begins."""
+    return text.rfind(b"\n", 0, -1) + 1
+
+
+def _said(line: bytes) -> object:
+    """Decode the last line of the child's answer, and raise the error that it tells of."""
     try:
-        said = json.loads(text[end:].decode("ascii"))
+        said: object = json.loads(line.decode("ascii"))
     except (ValueError, RecursionError) as error:
         raise RefusedError("P9.8", _WHAT, "its reader ended without an answer: it crashed or took too much memory or time") from error
     match said:
@@ -164,9 +215,4 @@ def _decode(text: bytes) -> Reading:
             raise RefusedError(rule, what, reason)
         case {"unavailable": [str(what), str(reason)]}:
             raise UnavailableError(what, reason)
-        case {"metadata": dict(metadata), "ebuild_sha256": str(ebuild), "droppings": list(droppings)}:
-            texts = [*metadata.values(), *droppings]
-            if _SHA256(ebuild) and all(isinstance(value, str) for value in texts):
-                manifest = text[:end]
-                return Reading(DIGEST_PREFIX + sha256(manifest).hexdigest(), manifest, metadata, ebuild, tuple(droppings))
-    raise RefusedError("P9.8", _WHAT, "its reader answered nonsense")
+    return said
