@@ -206,10 +206,11 @@ class TestGentoo:
 
     def test_a_later_setting_takes_the_place_of_an_earlier_one(self, home):
         with Gentoo.create(home, "alice", settings={"P2PBIN_TRUST": "3", "FEATURES": "splitdebug"}) as alice:
-            alice.configure({"P2PBIN_TRUST": "5"})
+            alice.configure({"P2PBIN_TRUST": "5", "FEATURES": "nostrip -splitdebug"})
             trust, features = alice.run(["portageq", "envvar", "P2PBIN_TRUST", "FEATURES"]).output.splitlines()
         assert trust == "5"
-        assert {"splitdebug", "buildpkg"} <= set(features.split())
+        assert {"nostrip", "buildpkg"} <= set(features.split())
+        assert not {"splitdebug", "sandbox"} & set(features.split())
 
     def test_a_path_too_long_for_sockets_is_refused(self, home):
         with pytest.raises(ValueError, match="sockets"):

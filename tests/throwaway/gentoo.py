@@ -30,7 +30,7 @@ _PROFILE = "default/linux/amd64"
 _REPOSITORY = f"var/db/repos/{repository.NAME}"
 _DISTDIR = "var/cache/distfiles"
 
-# Set for every Gentoo; `settings` of create() are added, or take the place of one of the same name.
+# Set for every Gentoo, before what its maker sets.
 _MAKE_CONF = {
     # Off: what needs a second user, and the sandboxes, which Debian does not have and a user namespace does not allow.
     # The C library is none of its packages, so no library name can be resolved.
@@ -121,9 +121,10 @@ class Gentoo:
         """Make the Gentoo `name` in `home`, with real Portage, a profile and the test ebuild repository.
 
         All of one home see themselves at home/gentoo.  `home` is the tool's own folder, open to everybody.
-        `settings` go to its make.conf; a FEATURES is added to ours, not put in its place.  `environment` is added to that of
-        each command; nothing of the caller's own environment is.  `user` is the uid of an ordinary user to run as.
+        `settings` go to its make.conf, as by :meth:`configure`.  `environment` is added to that of each command; nothing of the
+        caller's own environment is.  `user` is the uid of an ordinary user to run as.
         """
+        home = home.resolve()
         root, eprefix = home / name, home / "gentoo"
         if len(str(eprefix)) > LONGEST_EPREFIX:
             raise ValueError(f"{eprefix} has more than {LONGEST_EPREFIX} characters: sockets in it could not be used")
@@ -131,11 +132,11 @@ class Gentoo:
         home.chmod(0o755)
         root.mkdir()
         made = cls(name, root, eprefix, Namespace(root, eprefix, user), _environment(eprefix) | dict(environment or {}))
-        made._fill(dict(settings or {}))
+        made._fill(settings or {})
         return made
 
-    def _fill(self, settings: dict[str, str]) -> None:
-        for folder in ("bin", "home", "run", "share/portage/config", "etc/portage/repos.conf", "tmp", "var/db/pkg", "var/tmp", "var/log"):
+    def _fill(self, settings: Mapping[str, str]) -> None:
+        for folder in ("bin", "home", "run", "share/portage/config", "etc/portage/repos.conf", "var/db/pkg", "var/tmp", "var/log"):
             (self.root / folder).mkdir(parents=True)
         repository.lay_out(self.root / _REPOSITORY, self.root / _DISTDIR)
         for part in ("make.globals", "sets", "binrepos.conf"):  # not repos.conf: it names the main Gentoo repository
@@ -147,13 +148,14 @@ class Gentoo:
             "etc/portage/repos.conf/test.conf",
             f"[DEFAULT]\nmain-repo = {repository.NAME}\n\n[{repository.NAME}]\nlocation = {location}\nauto-sync = no\n",
         )
-        features = f"{_MAKE_CONF['FEATURES']} {settings.get('FEATURES', '')}".strip()
-        self.configure(_MAKE_CONF | settings | {"FEATURES": features})
+        self.configure(_MAKE_CONF)
+        self.configure(settings)
 
     def configure(self, settings: Mapping[str, str]) -> None:
-        """Add `settings` to make.conf; a later one takes the place of an earlier one of the same name."""
+        """Add `settings` to make.conf.  One takes the place of an earlier one of the same name; only FEATURES are added up."""
         with (self.root / "etc/portage/make.conf").open("a") as make_conf:
-            make_conf.writelines(f'{key}="{value}"\n' for key, value in settings.items())
+            for key, value in settings.items():
+                make_conf.write(f'{key}="${{FEATURES}} {value}"\n' if key == "FEATURES" else f'{key}="{value}"\n')
         self._hand_over()
 
     def outside(self, path: str | Path) -> Path:
