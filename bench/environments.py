@@ -20,9 +20,11 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 from portage_p2pbin.binpkg.environment import Environment, parse
+from portage_p2pbin.binpkg.environment_variables import Variable, read_variable
 from portage_p2pbin.kernel.errors import RefusedError
 
 LIST = Path(__file__).parent.parent / "docs/environments-tried.txt"
@@ -99,9 +101,10 @@ def prepare(checkout: Path, folder: Path) -> None:
             (folder / name).symlink_to(target)
     name = (checkout / "profiles/repo_name").read_text().strip()
     (folder / "etc/portage/repos.conf/one.conf").write_text(f"[DEFAULT]\nmain-repo = {name}\n[{name}]\nlocation = {checkout}\n")
-    (folder / "etc/portage/make.conf").write_text(MAKE_CONF + f'PORTAGE_TMPDIR="{folder}/tmp"\nDISTDIR="{folder}/distfiles"\n')
+    builds = folder / "builds"
+    builds.mkdir(exist_ok=True)
+    (folder / "etc/portage/make.conf").write_text(f'{MAKE_CONF}PORTAGE_TMPDIR="{builds}"\nDISTDIR="{folder}"\n')
     (folder / "etc/portage/bashrc").write_text(BASHRC)
-    (folder / "tmp").mkdir(exist_ok=True)
 
 
 def save(checkout: Path, folder: Path, package: str, shell: dict[str, str], saved: Path) -> None:
@@ -112,20 +115,33 @@ def save(checkout: Path, folder: Path, package: str, shell: dict[str, str], save
     with saved.with_suffix(".log").open("wb") as log:
         command = [f"{sys.prefix}/bin/ebuild", "--skip-manifest", str(ebuild), "clean", "setup"]
         subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False, timeout=120)
-    left = folder / "tmp/portage" / f"{package}.environment"
+    left = folder / "builds/portage" / f"{package}.environment"
     if left.exists():
         left.rename(saved)
         shutil.copyfile(ebuild, saved.with_suffix(".ebuild"))
 
 
-def sourced(text: bytes, dropped: tuple[str, ...]) -> bytes:
-    """Return what a bare bash has after sourcing `text` and unsetting `dropped`: its variables and functions, as it prints them."""
-    script = 'shopt -s extglob; source /dev/stdin; unset -v "$@" BASH_LINENO BASH_ARGV BASH_ARGC; declare -p; declare -f'
-    bash = ["bash", "--norc", "--noprofile", "-c", script, "bash", *dropped]
-    printed = subprocess.run(bash, input=text, env={}, capture_output=True, check=False)
+SOURCE = """
+shopt -s extglob
+own=" $(compgen -v | tr '\\n' ' ') own name "
+source /dev/stdin || echo failed >&2
+unset -v "$@"
+for name in $(compgen -v); do
+	[[ ${own} == *" ${name} "* ]] || declare -p "${name}"
+done
+declare -fp
+"""
+
+
+def sourced(text: bytes, dropped: tuple[str, ...]) -> tuple[list[Variable], bytes]:
+    """Return what a bare bash has after sourcing `text` and unsetting `dropped`: its variables, and the functions that it prints."""
+    bash = ["bash", "--norc", "--noprofile", "-c", SOURCE, "bash", *dropped]
+    printed = subprocess.run(bash, input=text, env={"PATH": PLAIN["PATH"]}, capture_output=True, check=False)
     if printed.stderr:
         raise RuntimeError(printed.stderr.decode(errors="replace"))
-    return re.sub(rb"(?m)^declare (?:-\w*r\w*|-- (?:BASH\w*|EPOCH\w*|RANDOM|SRANDOM|SECONDS|_|PWD|OLDPWD|PPID)|-a (?:BASH\w*|FUNCNAME)).*\n", b"", printed.stdout)
+    lines = printed.stdout.splitlines(keepends=True)
+    variables = [read_variable(line[:-1]) for line in takewhile(lambda line: line.startswith(b"declare "), lines)]
+    return variables, b"".join(lines[len(variables) :])
 
 
 def composed(environment: Environment, ebuild: bytes, dropped: tuple[str, ...]) -> Iterator[str]:
@@ -152,11 +168,15 @@ def check(plain: Path, noisy: Path, figures: Counter[str], names: Counter[str]) 
         "nothing of the builder left": MARK.encode() not in other.cleaned(ebuild),
         "cleaned twice is cleaned once": parse(cleaned).cleaned(ebuild) == cleaned,
         "bash has the same from it": sourced(original, dropped) == sourced(cleaned, ()),
+        "bash prints the same functions": sourced(cleaned, ())[1] == b"".join(function.text for function in environment.functions),
         "no dropped name is composed": not any(composed(environment, ebuild, dropped)),
     }
     figures.update(answer for answer, right in answers.items() if right)
-    for answer in (answer for answer, right in answers.items() if not right):
-        print(f"{plain.stem}: not: {answer} {sorted(composed(environment, ebuild, dropped)) if 'composed' in answer else ''}")
+    wrong = [answer for answer, right in answers.items() if not right]
+    if wrong:
+        lines = set(cleaned.splitlines()) ^ set(other.cleaned(ebuild).splitlines())
+        differing = sorted({line.split(b"=")[0].decode() for line in lines})
+        print(f"{plain.stem}: not {wrong}; composed: {sorted(composed(environment, ebuild, dropped))}; differing: {differing}")
     figures["bytes"] += len(original)
     figures["variables"] += len(environment.variables)
     figures["functions"] += len(environment.functions)

@@ -57,6 +57,7 @@ class Environment:
 
 
 def _is_dropped(variable: Variable, named: frozenset[bytes]) -> bool:
+    """Return whether cleaning removes `variable` from an environment whose functions and ebuild hold the words `named`."""
     if variable.name in names.PER_EVENT or variable.name in names.BUILD_ONLY:
         return True
     return variable.exported and variable.name not in names.KEPT and variable.name not in named

@@ -20,6 +20,7 @@ from enum import Enum, auto
 from portage_p2pbin.binpkg.environment_words import WordReader
 
 _OPERATOR = re.compile(rb";;&|;;|;&|;|&&|&>>|&>|&|\|\||\||<<<|<<-|<<|<&|<>|<(?!\()|>>|>&|>\||>(?!\()")
+_OPERATOR_STARTS = frozenset((b";", b"&", b"|", b"<", b">"))
 _REDIRECTIONS = frozenset((b"&>>", b"&>", b"<<<", b"<&", b"<>", b"<", b">>", b">&", b">|", b">"))
 _CASE_ENDS = frozenset((b";;", b";&", b";;&"))
 _DELIMITER = re.compile(rb"'([^'\n]+)'|([A-Za-z0-9_.:+-]+)(?=[\s|&;<>)])")
@@ -88,14 +89,15 @@ class _Commands:
         reader = self.reader
         while self.closers:
             reader.blanks()
-            if reader.peek(b"\n"):
+            start = reader.text[reader.at : reader.at + 1]
+            if start == b"\n":
                 self.line_end()
-            elif operator := _OPERATOR.match(reader.text, reader.at):
+            elif start in _OPERATOR_STARTS and (operator := _OPERATOR.match(reader.text, reader.at)):
                 reader.at = operator.end()
                 self.operator(operator[0])
-            elif reader.peek(b"("):
+            elif start == b"(":
                 self.open_bracket()
-            elif reader.peek(b")"):
+            elif start == b")":
                 self.close_bracket()
             else:
                 self.word()

@@ -21,6 +21,13 @@ _BLANKS = re.compile(rb"[ \t]*")
 _PLAIN = re.compile(rb"[^\s|&;()<>{}\\'\"`$\[\]@?*+!=]+")
 _IDENTIFIER = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _ARRAY_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*(?:\[[^\n]*\])?\+?=")
+# Most words are plain ones with quotes, variables and `${name}` or `${name%x}` in them, so one match reads those; the rest is read piece
+# by piece, and gives the same for these too.
+_SIMPLE_DOLLAR = rb"\$(?:[A-Za-z0-9_@#?*!-]|\{[!#]?[A-Za-z0-9_@*]+(?:\[[A-Za-z0-9_@*]+\])?(?:[-:%#/^,+=?][^\\'\"`$(){}<>]*+)?\})"
+_SIMPLE_QUOTED = rb"'[^']*+'|\"(?:[^\"\\`$]|\\[^\n]|" + _SIMPLE_DOLLAR + rb")*+\""
+_SIMPLE_WORD = re.compile(
+    rb"(?!#)(?:\[\[?(?=[ ])|(?:[^\s|&;()<>\\'\"`$\[]|\\[^\n]|" + _SIMPLE_QUOTED + rb"|" + _SIMPLE_DOLLAR + rb")++(?=[\s|&;)]))"
+)
 _SINGLE_QUOTED = re.compile(rb"'[^']*'")
 _ANSI_QUOTED = re.compile(rb"\$'(?:[^'\\]|\\.)*'", re.DOTALL)
 _BACKQUOTED = re.compile(rb"`(?:[^`\\]|\\[^\n])*`")
@@ -63,6 +70,9 @@ class WordReader:
         `assigns`: whether an array or a subscript may begin in it.
         """
         start = self.at
+        if simple := _SIMPLE_WORD.match(self.text, start):
+            self.at = simple.end()
+            return simple[0]
         if self.peek(b"#"):
             raise self.error("a comment")
         while self.at < len(self.text) and not self._word_ends():
