@@ -1,9 +1,9 @@
 """The `Packages` text that Portage reads, and the files that it keeps from an earlier one (P7.3, P7.5).
 
 Portage believes every header and key of this text: a `URI: file:///…` installs without asking us, a TTL freezes the index, a
-PATH with `..` lets root write anywhere, an odd version crashes emerge.  So nothing that a server wrote is passed on: the text is
-made here from values whose form the kernel has checked, and an entry that Portage could not read is left out.  What is listed
-still proves nothing; each package is judged again when Portage asks for it.
+PATH with `..` lets root write anywhere, an odd version crashes emerge.  So nothing that a server wrote is passed on as it is: the
+text is made here from values whose form the kernel has checked, and an entry that would crash Portage is left out.  What is
+listed still proves nothing; each package is judged again when Portage asks for it.
 """
 
 from __future__ import annotations
@@ -17,13 +17,6 @@ from pathlib import Path
 from portage.versions import catpkgsplit
 
 from portage_p2pbin.kernel.index import METADATA_KEYS, Entry
-
-_FORMS = {
-    "BUILD_ID": re.compile(r"[1-9][0-9]{0,8}"),
-    "BUILD_TIME": re.compile(r"[1-9][0-9]{0,11}"),
-    "EAPI": re.compile(r"[0-9]{1,2}"),
-}
-"""Keys that Portage turns into numbers, or crashes on."""
 
 _CATEGORY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+_.-]*")
 _OURS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9+_.-]*-[0-9a-f]{20}\.gpkg\.tar(?:\.partial)?")
@@ -42,19 +35,21 @@ def packages_text(entries: Iterable[Entry], timestamp: int) -> bytes:
 
 
 def _readable(entry: Entry) -> bool:
-    """Can Portage read this entry?  Cpv allows `a-1-2`, which no package is named, and metadata any line."""
-    return catpkgsplit(str(entry.cpv)) is not None and all(
-        form.fullmatch(entry.metadata[name]) for name, form in _FORMS.items() if name in entry.metadata
-    )
+    """Does Portage know this for the name of a package?  It crashes on `a/b-1-2`, which Cpv allows; odd metadata it just masks."""
+    return catpkgsplit(str(entry.cpv)) is not None
 
 
 def _block(entry: Entry) -> str:
-    """One package.  MTIME is the serial: when the entry changes, Portage asks for a cached file again (P7.5)."""
+    """One package.  MTIME is the serial: when the entry changes, Portage asks for a cached file again (P7.5).
+
+    Without SIZE and one of MD5 and SHA1 Portage refuses the file that it fetched; it does not read SHA256 here.
+    """
     values = {name: entry.metadata.get(name, "") for name in METADATA_KEYS} | {
         "CPV": entry.cpv,
         "MTIME": str(entry.serial),
         "PATH": entry.path,
         "REPO": entry.repository,
+        "SHA1": entry.sha1,
         "SIZE": str(entry.size),
     }
     return "".join(f"{name}: {value}\n" for name, value in sorted(values.items()) if value)

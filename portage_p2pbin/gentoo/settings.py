@@ -15,7 +15,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from portage.binrepo.config import BinRepoConfigLoader
 from portage.const import GLOBAL_CONFIG_PATH
@@ -24,14 +23,18 @@ from portage.exception import InvalidAtom, PortageException
 from portage.util import _recursive_file_list, getconfig
 from portage.versions import _pkg_str
 
-from portage_p2pbin.kernel.errors import DecodeError, SettingsError
+from portage_p2pbin.kernel.errors import SettingsError
 from portage_p2pbin.kernel.model import Channel, Cpv, Level
 
 SCHEME = "p2pbin"
 PACKAGE_P2PBIN = "etc/portage/package.p2pbin"
 
 _SET_TRUST = 'Set P2PBIN_TRUST in make.conf to a number from 1 (only what a build server built) to 6, such as P2PBIN_TRUST="3"'
-_HOST = re.compile(r"(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:]{2,39}\])(?::[0-9]{1,5})?")
+_SYNC_URI = re.compile(
+    rf"{SCHEME}://"
+    r"(?P<host>(?:[A-Za-z0-9][A-Za-z0-9.-]{0,252}|\[[0-9A-Fa-f:]{2,39}\])(?::[0-9]{1,5})?)"
+    rf"/(?P<channel>{Channel.pattern.pattern})/*"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ def read_settings(eprefix: Path, environment: Mapping[str, str]) -> PortageSetti
     Raises SettingsError.
     """
     root = Path(environment.get("PORTAGE_CONFIGROOT") or eprefix)
-    conf = _read_make_conf(eprefix, root)
+    conf = _read_all(eprefix, root)
     values = {**conf, **environment}
     default = read_trust(values.get("P2PBIN_TRUST"))
     return PortageSettings(
@@ -167,19 +170,27 @@ def read_trust(text: str | None) -> Level:
     return Level(int(text))
 
 
-def _read_make_conf(eprefix: Path, root: Path) -> dict[str, str]:
-    """make.globals and both places of make.conf, read as Portage reads them; FEATURES stacked."""
+def _read_all(eprefix: Path, root: Path) -> dict[str, str]:
+    """make.globals and both places of make.conf, the last one winning; FEATURES joined."""
     prefix = str(eprefix).rstrip("/")
     values = {"EPREFIX": prefix, "EROOT": f"{prefix}/", "ROOT": "/", "PORTAGE_CONFIGROOT": f"{str(root).rstrip('/')}/"}
     features = []
     for file in (eprefix / GLOBAL_CONFIG_PATH.lstrip("/") / "make.globals", root / "etc/make.conf", root / "etc/portage/make.conf"):
-        try:
-            found = getconfig(str(file), allow_sourcing=True, expand=values, recursive=True) or {}
-        except (PortageException, OSError, ValueError) as error:
-            raise SettingsError(f"{file} cannot be read: {error}", "Mend it; emerge --info says the same") from error
+        found = read_make_conf(file, values)
         values.update(found)
         features.append(found.get("FEATURES", ""))
     return values | {"FEATURES": " ".join(features)}
+
+
+def read_make_conf(file: Path, known: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The variables that one make.conf (or a folder of files), and what it sources, sets; none where it does not exist.
+
+    `known` are variables that it may refer to.  Raises SettingsError.
+    """
+    try:
+        return getconfig(str(file), allow_sourcing=True, expand=dict(known or {}), recursive=True) or {}
+    except (PortageException, OSError, ValueError) as error:
+        raise SettingsError(f"{file} cannot be read: {error}", "Mend it; emerge --info says the same") from error
 
 
 def _stack(settings: Iterable[str]) -> frozenset[str]:
@@ -239,11 +250,7 @@ def _read_binrepos(eprefix: Path, root: Path) -> tuple[BinaryRepository, ...]:
 
 def split_uri(uri: str) -> tuple[str, Channel]:
     """Host (with port) and channel of a sync-uri.  Raises SettingsError."""
-    parts = urlsplit(uri)
-    try:
-        channel = Channel(parts.path.strip("/"))
-    except DecodeError:
-        channel = None
-    if parts.scheme != SCHEME or channel is None or parts.query or parts.fragment or _HOST.fullmatch(parts.netloc) is None:
+    parts = _SYNC_URI.fullmatch(uri)
+    if parts is None:
         raise SettingsError(f"binrepos.conf: {uri!r} is no sync-uri of ours", f"Write {SCHEME}://HOST/CHANNEL")
-    return parts.netloc, channel
+    return parts["host"], Channel(parts["channel"])
