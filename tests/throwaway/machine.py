@@ -1,4 +1,4 @@
-"""What a throwaway Gentoo needs of the machine that it runs on, and how to get what is missing."""
+"""What the tests and the demo, which run throwaway Gentoos, need of the machine, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ _PROGRAMS = {
     "bash": ("bash", "app-shells/bash"),
     "bzip2": ("bzip2", "app-arch/bzip2"),
     "gcc": ("gcc", "sys-devel/gcc"),
+    "gpg": ("gnupg", "app-crypt/gnupg"),
     "ld": ("binutils", "sys-devel/binutils"),
     "make": ("make", "dev-build/make"),
     "mount": ("mount", "sys-apps/util-linux"),
@@ -28,12 +29,12 @@ _LIBC_HEADER = Path("/usr/include/stdio.h")
 
 
 def missing_programs() -> list[str]:
-    """Return the names of the programs that a build needs and PATH lacks, sorted."""
+    """Return the names of the programs that they need and PATH lacks, sorted."""
     return [program for program in sorted(_PROGRAMS) if shutil.which(program) is None]
 
 
 def check_machine() -> None:
-    """Raise SettingsError, naming all that is missing and the one command to get it, unless a throwaway Gentoo can run here."""
+    """Raise SettingsError, naming all that is missing and the one command to get it, unless they can run here."""
     missing = {program: _PROGRAMS[program] for program in missing_programs()}
     if not _LIBC_HEADER.exists():
         missing[str(_LIBC_HEADER)] = ("libc6-dev", "sys-libs/glibc")
