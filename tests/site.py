@@ -1,0 +1,68 @@
+"""A trust server's TUF repository on disk, its offline keys, and clients of it: for tests of either side."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from p2pbin_server import ceremonies, keys
+from p2pbin_server.ceremonies import Lifetimes
+from p2pbin_server.repository import Repository
+
+from portage_p2pbin.kernel.model import Channel
+from portage_p2pbin.kernel.roster import Policy
+from portage_p2pbin.net.repository import Cache, VerifiedRepository
+
+CHANNEL = Channel("amd64-test")
+POLICY = Policy(2, 3)
+
+
+def now() -> datetime:
+    """The time to the second: TUF metadata expires by the real clock."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass
+class Site:
+    """`base` holds offline/, online/ and tuf/; made with the offline keys at the time `made`."""
+
+    base: Path
+    made: datetime = field(default_factory=now)
+    lifetimes: Lifetimes = field(default_factory=Lifetimes)
+    asked: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        keys.make_offline_keys(self.offline)
+        online = keys.make_online_keys(self.online)
+        beginning = ceremonies.begin(self.offline, online, POLICY, self.lifetimes, self.made)
+        self.repository = Repository.create(self.tuf, self.online, beginning, self.lifetimes, self.made)
+        self.root_json = self.repository.root()
+
+    @property
+    def offline(self) -> Path:
+        return self.base / "offline"
+
+    @property
+    def online(self) -> Path:
+        return self.base / "online"
+
+    @property
+    def tuf(self) -> Path:
+        return self.base / "tuf"
+
+    def fetch(self, url: str, most: int) -> bytes | None:
+        """What a web server over tuf/ answers."""
+        path = url.removeprefix("https://server.example/tuf/")
+        self.asked.append(path)
+        try:
+            with (self.tuf / path).open("rb") as file:
+                return file.read(most + 1)
+        except FileNotFoundError:
+            return None
+
+    def cache(self, name: str = "client") -> Cache:
+        return Cache(self.base / name / "metadata", self.base / name / "targets", self.base / name / "rulings.json")
+
+    def client(self, name: str = "client") -> VerifiedRepository:
+        return VerifiedRepository(self.root_json, "https://server.example/tuf", self.cache(name), self.fetch)
