@@ -13,6 +13,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from portage_p2pbin import durable
+from portage_p2pbin.config import Paths
 from portage_p2pbin.kernel.envelope import public_key
 from portage_p2pbin.kernel.errors import DecodeError, SettingsError
 from portage_p2pbin.kernel.model import Fingerprint
@@ -22,9 +23,6 @@ from portage_p2pbin.kernel.wire import canonical, decode
 from portage_p2pbin.machine_key import create_machine_key, load_machine_key
 from portage_p2pbin.net.trust_server import Registered, TrustServer
 from portage_p2pbin.openpgp import certify
-
-KEY_FILE = "machine.key"
-REGISTRATION_FILE = "machine.json"
 
 REGISTRATION = "p2pbin-registration-1"
 MOST_REGISTRATION = 16 * 1024
@@ -50,16 +48,16 @@ class Registration:
 
 
 def register(
-    state: Path, server: TrustServer, identity: Fingerprint, *, gpg_home: Path | None, machine: str, window: timedelta
+    paths: Paths, server: TrustServer, identity: Fingerprint, *, gpg_home: Path | None, machine: str, window: timedelta
 ) -> Registered:
-    """Register the machine whose files are in the folder `state`; return what the server takes it for.
+    """Register the machine whose files are at `paths`; return what the server takes it for.
 
     `machine` is a name for it, empty for one made from its key; `window` is how long the key shall be valid, from now on.
     Doing it again registers the same key with a new window.  Raises SettingsError, RefusedError and UnavailableError; what was
     done before is then used by the next call.
     """
     # 1. A key that never leaves this machine.
-    key = _machine_key(state / KEY_FILE)
+    key = _machine_key(paths.machine_key)
     # 2. The identity answers for it: gpg may ask for a passphrase.
     now = server.clock().replace(microsecond=0)
     public = public_key(key)
@@ -68,7 +66,7 @@ def register(
     # 3. The server checks both, and that we hold the key.
     registered = server.register(certified.public_key, certified.text, key)
     # 4. Remembered, for `p2pbin status` and for votes.
-    durable.write(state / REGISTRATION_FILE, Registration(identity, window_key, server.name).encode())
+    durable.write(paths.machine_json, Registration(identity, window_key, server.name).encode())
     return registered
 
 
@@ -80,9 +78,8 @@ def _machine_key(path: Path) -> Ed25519PrivateKey:
         return load_machine_key(path)
 
 
-def read_registration(state: Path) -> Registration:
-    """What this machine registered as.  Raises SettingsError if it has not."""
-    path = state / REGISTRATION_FILE
+def read_registration(path: Path) -> Registration:
+    """What this machine registered as, from the file at `path`.  Raises SettingsError if it has not."""
     try:
         with path.open("rb") as file:
             data = file.read(MOST_REGISTRATION + 1)
@@ -94,7 +91,7 @@ def read_registration(state: Path) -> Registration:
 
 
 def _decode(data: bytes) -> Registration:
-    fields = decode(data, REGISTRATION_FILE, MOST_REGISTRATION)
+    fields = decode(data, "registration", MOST_REGISTRATION)
     with fields.reading():
         fields.exactly("_type", REGISTRATION)
         return Registration(fields.of("identity", Fingerprint), read_machine_key(fields.fields("key")), fields.text("server", 300))

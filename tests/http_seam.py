@@ -21,7 +21,7 @@ class RecordedHttp:
     def answer(self, path, *answers):
         self.answers[path] = list(answers)
 
-    def get(self, url, most):
+    def find(self, url, most):
         return self._answer(url, b"", most)
 
     def post(self, url, body, most):
@@ -39,6 +39,8 @@ class RecordedHttp:
             found = found(body)
         if isinstance(found, Exception):
             raise found
+        if found is None:
+            return None
         data = found if isinstance(found, bytes) else json.dumps(found).encode()
         assert len(data) <= most
         return data

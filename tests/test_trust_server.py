@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 
 from portage_p2pbin.kernel.envelope import public_key
-from portage_p2pbin.kernel.errors import DecodeError, RefusedError
+from portage_p2pbin.kernel.errors import DecodeError, RefusedError, UnavailableError
 from portage_p2pbin.kernel.model import Address, InfoHash, Level, Role, Sha256
 from portage_p2pbin.kernel.statements import read_request_fields, spelt
 from portage_p2pbin.net.trust_server import JobName, OfferState
@@ -49,12 +49,13 @@ def test_a_vote_is_handed_in_as_it_is(http, level, read):
 
 
 @pytest.mark.parametrize(
-    ("origin", "read"), [(None, None), (["192.0.2.1", 6880], Address("192.0.2.1", 6880)), (["2001:db8::1", 1], Address("2001:db8::1", 1))]
+    ("wanted", "origin", "read"),
+    [(True, ["192.0.2.1", 6880], Address("192.0.2.1", 6880)), (False, ["2001:db8::1", 1], Address("2001:db8::1", 1))],
 )
-def test_an_offer_names_vote_size_torrent_and_port(http, origin, read):
-    http.answer("/offers", {"wanted": origin is not None, "origin": origin})
+def test_an_offer_names_vote_size_torrent_and_port(http, wanted, origin, read):
+    http.answer("/offers", {"wanted": wanted, "origin": origin})
     taken = http.server().offer(DIGEST, 1000, b"d4:infoe", 6881, KEY)
-    assert (taken.wanted, taken.origin) == (origin is not None, read)
+    assert (taken.wanted, taken.origin) == (wanted, read)
     fields = request_of(http, "offer")
     with fields.reading():
         assert (fields.of("vote", Sha256), fields.number("size"), fields.number("port")) == (DIGEST, 1000, 6881)
@@ -75,6 +76,13 @@ def test_a_job_is_leased(http):
     with request_of(http, "lease").reading():
         pass
     assert http.server().lease(KEY) is None
+
+
+def test_a_lease_is_renewed(http):
+    http.answer("/jobs/job-1/renew", {"expires": spelt(NOW)})
+    assert http.server().renew(JOB, KEY) == NOW
+    with request_of(http, "job-renew").reading():
+        pass
 
 
 def audit(**changes):
@@ -123,6 +131,14 @@ def test_what_the_server_says_of_a_package(http):
     assert [(voice.operator, voice.role) for voice in variant.voices] == [("operator-1", Role.TRUSTED)]
 
 
+def test_a_package_and_an_offer_that_the_server_does_not_know(http):
+    http.answer(f"/packages/{REQUEST.cpv}", None)
+    http.answer(f"/offers/{HASH}", None)
+    assert http.server().package(REQUEST.cpv) == ()
+    with pytest.raises(UnavailableError, match="does not know"):
+        http.server().offer_progress(HASH)
+
+
 def test_contents_may_be_missing_while_votes_are_blind(http):
     answer = build(level=None, listed=False)
     del answer["builds"][0]["variants"][0]["contents"]
@@ -136,7 +152,7 @@ def test_contents_may_be_missing_while_votes_are_blind(http):
         ("/votes", b"<html>", lambda s: s.vote(vote(7)), "not JSON"),
         ("/votes", {"vote": DIGEST, "level": 7, "reason": ""}, lambda s: s.vote(vote(7)), "between 1 and 6"),
         ("/votes", {"vote": DIGEST, "level": 1, "reason": "x" * 1001}, lambda s: s.vote(vote(7)), "longer than"),
-        ("/offers", {"wanted": 1, "origin": None}, lambda s: s.offer(DIGEST, 1, b"", 1, KEY), "type bool"),
+        ("/offers", {"wanted": 1, "origin": ["192.0.2.1", 1]}, lambda s: s.offer(DIGEST, 1, b"", 1, KEY), "type bool"),
         ("/offers", {"wanted": True, "origin": ["localhost", 1]}, lambda s: s.offer(DIGEST, 1, b"", 1, KEY), "no numeric address"),
         (f"/offers/{HASH}", {"state": "lost", "reason": ""}, lambda s: s.offer_progress(HASH), "lost"),
         ("/jobs", {"job": {"id": "../x"}}, lambda s: s.lease(KEY), "JobName"),

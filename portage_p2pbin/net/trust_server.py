@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from portage_p2pbin.kernel.definition import BuildRequest, read_request
 from portage_p2pbin.kernel.envelope import MOST_ENVELOPE
+from portage_p2pbin.kernel.errors import UnavailableError
 from portage_p2pbin.kernel.model import (
     Address,
     BuildKey,
@@ -68,8 +69,8 @@ class JobName(Token):
 class Http(Protocol):
     """What we need of HTTP.  Both raise UnavailableError when nobody answers in time, and RefusedError for a refusal."""
 
-    def get(self, url: str, most: int) -> bytes:
-        """The body at `url`, at most `most` bytes."""
+    def find(self, url: str, most: int) -> bytes | None:
+        """The body at `url`, at most `most` bytes; None if there is none."""
 
     def post(self, url: str, body: bytes, most: int) -> bytes:
         """The body, at most `most` bytes, of the answer to `body`."""
@@ -97,7 +98,7 @@ class OfferTaken:
     """Whether the server wants the file, and where its origin waits for it."""
 
     wanted: bool
-    origin: Address | None
+    origin: Address
 
 
 class OfferState(Enum):
@@ -192,11 +193,13 @@ class TrustServer:
         fields: dict[str, object] = {"port": port, "size": size, "torrent": base64.b64encode(torrent).decode("ascii"), "vote": vote}
         answer = self._ask("offers", "offer", fields, key)
         with answer.reading():
-            return OfferTaken(answer.flag("wanted"), None if answer.null("origin") else answer.address("origin"))
+            return OfferTaken(answer.flag("wanted"), answer.address("origin"))
 
     def offer_progress(self, info_hash: InfoHash) -> OfferProgress:
         """How far the origin is with the file of this torrent."""
-        answer = self._get(f"offers/{info_hash}", MOST_ANSWER)
+        answer = self._find(f"offers/{info_hash}", MOST_ANSWER)
+        if answer is None:
+            raise UnavailableError(f"Offer {info_hash}", "the server does not know it any more; publish again")
         with answer.reading():
             return OfferProgress(answer.of("state", OfferState), answer.text("reason", 1000))
 
@@ -205,6 +208,12 @@ class TrustServer:
         answer = self._ask("jobs", "lease", {}, key, MOST_JOB)
         with answer.reading():
             return None if answer.null("job") else _read_job(answer.fields("job"))
+
+    def renew(self, job: JobName, key: Ed25519PrivateKey) -> datetime:
+        """Say that we are still at `job`; until when it is ours now."""
+        answer = self._ask(f"jobs/{job}/renew", "job-renew", {}, key)
+        with answer.reading():
+            return answer.of("expires", moment)
 
     def job_done(self, job: JobName, vote: Sha256, key: Ed25519PrivateKey) -> tuple[Audit, ...]:
         """Say that `vote` is the result of `job`; the answer is who of the untrusted can now be audited by it."""
@@ -217,8 +226,10 @@ class TrustServer:
         self.http.post(f"{self.url}/certificates", certificate.envelope.data, MOST_ANSWER)
 
     def package(self, cpv: Cpv) -> tuple[SaidBuild, ...]:
-        """What the server knows of all builds of `cpv`; nothing in it is proven."""
-        answer = self._get(f"packages/{cpv}", MOST_PACKAGE)
+        """What the server knows of all builds of `cpv`; nothing in it is proven.  Empty if nobody has voted on it."""
+        answer = self._find(f"packages/{cpv}", MOST_PACKAGE)
+        if answer is None:
+            return ()
         with answer.reading():
             return tuple(_read_build(one) for one in answer.many("builds", MOST_BUILDS))
 
@@ -229,8 +240,9 @@ class TrustServer:
     def _post(self, path: str, body: bytes, most: int) -> Fields:
         return decode(self.http.post(f"{self.url}/{path}", body, most), f"answer to {path}", most)
 
-    def _get(self, path: str, most: int) -> Fields:
-        return decode(self.http.get(f"{self.url}/{path}", most), f"answer to {path}", most)
+    def _find(self, path: str, most: int) -> Fields | None:
+        found = self.http.find(f"{self.url}/{path}", most)
+        return None if found is None else decode(found, f"answer to {path}", most)
 
 
 def _level(fields: Fields) -> Level | None:
