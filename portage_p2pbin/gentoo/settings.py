@@ -148,7 +148,7 @@ def read_settings(eprefix: Path, environment: Mapping[str, str]) -> PortageSetti
     `environment` is that of the call: for a package Portage puts all its settings there, for the index only the caller's.
     Raises SettingsError.
     """
-    root = Path(environment.get("PORTAGE_CONFIGROOT") or eprefix)
+    root = config_root(eprefix, environment)
     conf = _read_all(eprefix, root)
     values = {**conf, **environment}
     default = read_trust(values.get("P2PBIN_TRUST"))
@@ -156,9 +156,14 @@ def read_settings(eprefix: Path, environment: Mapping[str, str]) -> PortageSetti
         thresholds=Thresholds(default, read_rules(root / PACKAGE_P2PBIN)),
         features=_stack([conf.get("FEATURES", ""), environment.get("FEATURES", "")]),
         pkgdir=Path(values.get("PKGDIR") or eprefix / "var/cache/binpkgs"),
-        repositories=_read_binrepos(eprefix, root),
+        repositories=read_repositories(eprefix, environment),
         portage_binhost=values.get("PORTAGE_BINHOST", "").strip(),
     )
+
+
+def config_root(eprefix: Path, environment: Mapping[str, str]) -> Path:
+    """The folder with Portage's own settings in `etc/portage`."""
+    return Path(environment.get("PORTAGE_CONFIGROOT") or eprefix)
 
 
 def read_trust(text: str | None) -> Level:
@@ -235,8 +240,9 @@ def _read_rule(line: str, where: str) -> Rule:
     return Rule(atom, Level(int(words[1])))
 
 
-def _read_binrepos(eprefix: Path, root: Path) -> tuple[BinaryRepository, ...]:
-    """Our sections of binrepos.conf, with the location that Portage chose where a section has none."""
+def read_repositories(eprefix: Path, environment: Mapping[str, str]) -> tuple[BinaryRepository, ...]:
+    """Our sections of binrepos.conf, with the location that Portage chose where a section has none.  Raises SettingsError."""
+    root = config_root(eprefix, environment)
     prefix = str(eprefix).rstrip("/")
     settings = {"EPREFIX": prefix, "EROOT": f"{prefix}/", "ROOT": "/", "PORTAGE_CONFIGROOT": str(root)}
     paths = [str(eprefix / GLOBAL_CONFIG_PATH.lstrip("/") / "binrepos.conf"), str(root / "etc/portage/binrepos.conf")]
