@@ -35,7 +35,7 @@ def create(path: Path, data: bytes, mode: int = 0o644) -> None:
 
 
 def place(complete: Path, path: Path) -> None:
-    """Give `complete`, a file in the same folder that is on disk already, the name `path`.  Raises OSError."""
+    """Give `complete`, a file on the same file system whose bytes are on disk already, the name `path`.  Raises OSError."""
     complete.replace(path)
     _sync(path.parent)
 

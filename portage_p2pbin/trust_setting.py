@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import stat
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,16 +98,15 @@ class MakeConf:
 def _write_checked(original: MakeConf, changed: MakeConf, level: Level, read: ReadSettings) -> None:
     """Put `changed` in place if Portage reads the new threshold in it, and otherwise the same as in `original`."""
     before = dict(read(original.path)) if original.path.exists() else {}
-    candidate = changed.path.with_name(f".{changed.path.name}.p2pbin")
-    try:
+    # Portage reads no folder whose name begins with a dot, so nobody reads the candidate but us.
+    with tempfile.TemporaryDirectory(dir=changed.path.parent, prefix=".p2pbin-") as folder:
+        candidate = Path(folder, changed.path.name)
         durable.write(candidate, changed.text)
         if _read_or_nothing(candidate, read) != before | {VARIABLE: str(int(level))}:
             raise SettingsError(f"{changed.path} would not be read as meant", f"Set {VARIABLE} in it yourself; is a quote left open?")
         if original.path.exists():
             _copy_rights(original.path, candidate)
         durable.place(candidate, changed.path)
-    finally:
-        candidate.unlink(missing_ok=True)
 
 
 def _read_or_nothing(path: Path, read: ReadSettings) -> Mapping[str, str]:
