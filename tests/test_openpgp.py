@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
@@ -305,6 +306,27 @@ def test_certify_with_a_weak_key_is_refused_at_once(home):
     identity = home.make("weak-certifier", "rsa1024")
     with pytest.raises(RefusedError, match="RSA of 2048"):
         certify(home.path, identity, KEY, NOW)
+
+
+@pytest.mark.parametrize(
+    ("after", "reason"),
+    [
+        ("| sed 's/VALIDSIG .*/VALIDSIG 0/'", "gpg's VALIDSIG line is not of the form that we know"),
+        ("| sed '/VALIDSIG/s/[0-9A-F]*$/FFFF/'", "signed by FFFF"),
+        ("; echo hello", "gpg said something that is no status line"),
+        ('; echo >"$verified"', "gpg reads another text in it"),
+    ],
+)
+def test_a_gpg_that_says_something_else(home, larry, monkeypatch, tmp_path, after, reason):
+    text, public_key = home.sign(larry), home.public_key(larry)
+    script = f"""#!/bin/sh
+    verified="$2/verified"
+    case "$*" in *--verify*) {shutil.which("gpg")} "$@" {after};; *) exec {shutil.which("gpg")} "$@";; esac
+    """
+    (tmp_path / "gpg").write_text(script)
+    (tmp_path / "gpg").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    assert refused(text, public_key) == reason
 
 
 def test_without_gpg(home, larry, monkeypatch, tmp_path):
