@@ -22,7 +22,7 @@ from typing import BinaryIO
 from portage_p2pbin.binpkg import environment
 from portage_p2pbin.binpkg.container import Gpkg
 from portage_p2pbin.binpkg.manifest import Manifest
-from portage_p2pbin.binpkg.normalise import normalise
+from portage_p2pbin.binpkg.normalise import needs_whole, normalise
 from portage_p2pbin.binpkg.tar import FILE, Member, TarReader
 from portage_p2pbin.kernel.errors import RefusedError
 
@@ -145,9 +145,12 @@ def _add_image(manifest: Manifest, tar: TarReader) -> None:
 def _hash(member: Member, tar: TarReader) -> bytes:
     """Return the SHA-256 of the member's normalised content (P2.6)."""
     piece = tar.take()
+    left = member.size - len(piece)
+    if left and needs_whole(member, piece):
+        piece = memoryview(bytearray().join([bytes(piece), *iter(lambda: bytes(tar.take()), b"")]))
+        left = 0
     normalise(member, piece)
     digest = sha256(piece)
-    left = member.size - len(piece)
     while left:
         piece = tar.take()
         digest.update(piece)
