@@ -25,8 +25,8 @@ DAY = timedelta(days=1)
 
 def register(
     transaction: Transaction, certification: Certification, texts: tuple[str, str], signer: PublicKey, now: datetime, most_a_day: int
-) -> bool:
-    """Keep the machine key of a `certification` that was checked; True if it is new.
+) -> None:
+    """Keep the machine key of a `certification` that was checked, and its window; the same key again gets the new window.
 
     `texts` are the OpenPGP key and the certification as they came.  Raises RefusedError (P3.2) unless the key itself, `signer`,
     has signed the request (proof of possession), if it is not valid now, or if another identity has it; and TooManyError when
@@ -40,13 +40,11 @@ def register(
     known = transaction.contributor(signer)
     if known is not None and known.identity != certification.identity:
         raise RefusedError("P3.2", what, "the machine key belongs to another identity")
-    if known is not None:
-        return False
-    if transaction.registrations_since(seconds(now - DAY)) >= most_a_day:
+    if known is None and transaction.registrations_since(seconds(now - DAY)) >= most_a_day:
         raise TooManyError("Registration", f"{most_a_day} keys were registered within a day")
+    registered = seconds(now) if known is None else known.registered
     edges = seconds(key.not_before), seconds(key.not_after)
-    transaction.add_contributor(Registered(signer, certification.identity, key.machine, *edges, *texts, seconds(now)))
-    return True
+    transaction.put_contributor(Registered(signer, certification.identity, key.machine, *edges, *texts, registered))
 
 
 def role(electorate: Electorate, key: PublicKey) -> Role:

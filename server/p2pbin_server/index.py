@@ -56,8 +56,8 @@ def pages(transaction: Transaction) -> dict[Channel, dict[str, bytes | None]]:
 
 def _entry(row: Listing) -> Entry:
     return Entry(
-        row.cpv, row.repository, row.build_key, row.contents, row.level, row.file, row.sha1, row.size, row.info_hash, row.bundle, row.serial,
-        json.loads(row.metadata),
+        row.cpv, row.repository, row.build_key, row.contents, row.level, row.file, row.sha1, row.size, row.info_hash, row.bundle,
+        row.serial, json.loads(row.metadata),
     )  # fmt: skip
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn, TypeVar
 
+from p2pbin_server.ceremonies import MOST_RULINGS_AGE, Lifetimes
 from portage_p2pbin.kernel.errors import DecodeError, SettingsError
 from portage_p2pbin.kernel.index import MOST_FILE
 from portage_p2pbin.kernel.model import Address, Channel
@@ -90,6 +92,7 @@ class Settings:
     silence: int
     most_open_clashes: int
     batch: int
+    lifetimes: Lifetimes
 
 
 def load(path: Path, eprefix: Path) -> Settings:
@@ -135,6 +138,7 @@ def _read(top: _Table, eprefix: Path) -> Settings:
         silence=placement.number("silence", 1800, 60, 604_800),
         most_open_clashes=clashes.number("most_open", 10, 1, 100_000),
         batch=index.number("batch", 1, 1, 3600),
+        lifetimes=_read_lifetimes(top.table("lifetimes")),
     )
     for table in (server, jobs, placement, clashes, index):
         table.finish()
@@ -174,6 +178,14 @@ def _read_tracker(table: _Table) -> TrackerSettings:
         peers=table.number("peers", 1000, 10, 100_000),
         peers_per_address=table.number("peers_per_address", 20, 1, 1000),
     )
+    table.finish()
+    return settings
+
+
+def _read_lifetimes(table: _Table) -> Lifetimes:
+    most = {"root": 90, "targets": 90, "roster": 30, "rulings": MOST_RULINGS_AGE.days, "index": 7, "snapshot": 7, "timestamp": 7}
+    usual = {field.name: getattr(Lifetimes(), field.name).days for field in fields(Lifetimes)}
+    settings = Lifetimes(**{name: timedelta(days=table.number(name, usual[name], 1, most[name])) for name in most})
     table.finish()
     return settings
 

@@ -18,10 +18,12 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import sqlalchemy as sql
-from sqlalchemy.engine import Connection, Engine, RowMapping
+from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.exc import OperationalError
 
 from p2pbin_server import tables as t
 from p2pbin_server.tables import ClashRow, Holder, Lease, Listing, Offer, OfferState, Registered, StoredFile, Variant, Wanted
+from portage_p2pbin.kernel.errors import UnavailableError
 from portage_p2pbin.kernel.model import BuildKey, Channel, ContentsDigest, Cpv, InfoHash, Level, Operator, PublicKey, Sha256
 from portage_p2pbin.kernel.statements import SignedCertificate, SignedVote, read_certificate, read_vote
 
@@ -37,7 +39,10 @@ _OPEN = (OfferState.WAITING.value, OfferState.CHECKING.value)
 
 
 class Store:
-    """The database at `path`; made if it is not there.  Safe to use from many threads."""
+    """The database at `path`; made if it is not there.  Safe to use from many threads.
+
+    Every block raises UnavailableError if the database cannot be read or written now.
+    """
 
     def __init__(self, path: Path) -> None:
         self._engine = sql.create_engine(f"sqlite:///{path}")
@@ -49,13 +54,13 @@ class Store:
     @contextmanager
     def reading(self) -> Iterator[Transaction]:
         """A view of the store that nobody changes while the block runs."""
-        with self._engine.begin() as connection:
+        with _as_ours(), self._engine.begin() as connection:
             yield Transaction(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Transaction]:
         """The only writer while the block runs.  All it wrote is durable at its end; nothing, if the block raises."""
-        with self._writer, _writing(self._engine).begin() as connection:
+        with self._writer, _as_ours(), self._engine.execution_options(p2pbin_writes=True).begin() as connection:
             yield Transaction(connection)
 
     def close(self) -> None:
@@ -63,8 +68,13 @@ class Store:
         self._engine.dispose()
 
 
-def _writing(engine: Engine) -> Engine:
-    return engine.execution_options(p2pbin_writes=True)
+@contextmanager
+def _as_ours() -> Iterator[None]:
+    """A full disk, a locked database: whoever asked may ask again later."""
+    try:
+        yield
+    except OperationalError as error:
+        raise UnavailableError("The store", str(error.orig)) from error
 
 
 def _set_up(connection: Any, _record: object) -> None:  # noqa: ANN401 - whatever the driver gives
@@ -94,9 +104,10 @@ class Transaction:
         """Everybody who ever registered, in the order of their registration."""
         return self._all(Registered, sql.select(t.CONTRIBUTORS).order_by(t.CONTRIBUTORS.c.registered, t.CONTRIBUTORS.c.key))
 
-    def add_contributor(self, one: Registered) -> None:
-        """Store a registration whose key is new."""
-        self._insert(t.CONTRIBUTORS, _values(one))
+    def put_contributor(self, one: Registered) -> None:
+        """Store a registration, in place of an earlier one of the same key."""
+        values = _values(one)
+        self._put(t.CONTRIBUTORS, {"key": values.pop("key")}, values)
 
     def registrations_since(self, time: int) -> int:
         """How many keys were registered after `time`."""

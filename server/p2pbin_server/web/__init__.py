@@ -1,0 +1,1 @@
+"""HTTP: requests and answers, and what each route does with them.  The rules live in the modules above."""
