@@ -16,7 +16,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,27 +27,19 @@ from portage_p2pbin.kernel import torrent as format_
 from portage_p2pbin.kernel.errors import UnavailableError
 from portage_p2pbin.kernel.model import InfoHash
 from portage_p2pbin.kernel.torrent import Torrent
-
-Peer = tuple[str, int]
-"""IP address and port."""
-
-MOST_PEERS = 50
-"""Peers that one answer may name, and connections that one download tries at first."""
+from portage_p2pbin.net.attempt import MOST_PEERS, TICK, Attempt, OnProgress, Patience, Received, Watched
+from portage_p2pbin.net.attempt import Peer as Peer
+from portage_p2pbin.net.attempt import Sources as Sources
+from portage_p2pbin.net.settings import SwarmSettings as SwarmSettings
 
 LONELY = 5.0
 """Seconds after which a download without a single connection is given up: HTTP is there sooner."""
-
-_TICK = 0.1
-"""Seconds between two looks at the counters of peers."""
-
-_ASK_AGAIN = 5.0
-"""Seconds without progress after which the list of peers is asked for again."""
 
 _CONNECT_FOR = 20.0
 _CONNECT_EVERY = 0.5
 """Seconds: libtorrent itself waits a minute after a refused first attempt."""
 
-_SETTINGS: Mapping[str, object] = {
+_SETTINGS: dict[str, Any] = {
     "user_agent": "portage-p2pbin",
     "alert_mask": lt.alert.category_t.status_notification | lt.alert.category_t.storage_notification
     | lt.alert.category_t.error_notification | lt.alert.category_t.ip_block_notification | lt.alert.category_t.peer_notification,
@@ -66,45 +58,17 @@ _SETTINGS: Mapping[str, object] = {
 
 
 @dataclass(frozen=True, slots=True)
-class SwarmSettings:
-    """Where to listen ("ADDRESS:PORT", port 0 for any), bytes a second (0: no limit), and how long to wait.
-
-    `stall` is the number of seconds without progress after which a download is given up, `origin_after` that after which the
-    origin is asked too: until then other peers carry the load.
-    """
-
-    listen: str = "0.0.0.0:6881"
-    upload: int = 0
-    download: int = 0
-    lan_discovery: bool = False
-    stall: float = 60.0
-    origin_after: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """Where a torrent may be had: peers, trackers' announce addresses, and the origin, which is asked last."""
-
-    peers: Sequence[Peer] = ()
-    trackers: Sequence[str] = ()
-    origin: Peer | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Download:
-    """A finished download: its file, bytes received by address, who was banned for sending other bytes, and how long it took.
+    """A finished download: its file, bytes received from each peer, addresses banned for sending other bytes, and how long it took.
 
-    The file is on disk and every piece had its SHA-1; nothing else is known about it.
+    A peer that connected to us is named with the port that it came from, not the one that it listens on.  The file is on disk and
+    every piece had its SHA-1; nothing else is known about it.
     """
 
     file: Path
-    received: Mapping[str, int]
+    received: Mapping[Peer, int]
     banned: tuple[str, ...]
     seconds: float
-
-
-OnProgress = Callable[[int, int], None]
-"""Called several times a second with bytes so far and the number of peers; what it raises ends the download."""
 
 
 def make_torrent(file: Path, name: str) -> Torrent:
@@ -114,50 +78,6 @@ def make_torrent(file: Path, name: str) -> Torrent:
         return format_.make_torrent(name, iter(lambda: stream.read(size), b""))
 
 
-@dataclass(slots=True)
-class _Watched:
-    """What libtorrent has said about one torrent.  Guarded by `news`."""
-
-    torrent: Torrent
-    file: Path
-    handle: Any
-    finished: bool = False
-    flushes: int = 0
-    failure: str = ""
-    banned: set[str] = field(default_factory=set)
-    news: threading.Condition = field(default_factory=threading.Condition)
-
-    def wait(self, seconds: float) -> None:
-        """Wait for the next event, at most `seconds`."""
-        with self.news:
-            if not self.finished and not self.failure:
-                self.news.wait(seconds)
-
-
-class _Received:
-    """Bytes by address, from counters that libtorrent keeps by connection."""
-
-    def __init__(self) -> None:
-        self._settled: Counter[str] = Counter()
-        self._connections: dict[tuple[str, int], int] = {}
-
-    def note(self, peers: Sequence[Any]) -> None:
-        """Read the counters; one that has gone down belongs to a new connection from the same address and port."""
-        for peer in peers:
-            address, port = peer.ip
-            before = self._connections.get((address, port), 0)
-            if peer.total_download < before:
-                self._settled[address] += before
-            self._connections[address, port] = peer.total_download
-
-    def by_address(self) -> dict[str, int]:
-        """Bytes received from each address, those of broken pieces included."""
-        total = Counter(self._settled)
-        for (address, _), received in self._connections.items():
-            total[address] += received
-        return {address: received for address, received in total.items() if received}
-
-
 class Swarm:
     """The session.  Its methods may be called from any thread."""
 
@@ -165,7 +85,7 @@ class Swarm:
         """Listen, and keep downloads below `folder`.  Raises UnavailableError if the address cannot be listened on."""
         self._folder = folder
         self._settings = settings
-        self._known: dict[InfoHash, _Watched] = {}
+        self._known: dict[InfoHash, Watched] = {}
         self._turns: dict[InfoHash, threading.Lock] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
@@ -207,7 +127,7 @@ class Swarm:
         """Offer the whole `file`, where it lies.  A piece that is not as the torrent says is found out when somebody asks for it."""
         with self._turn(torrent.info_hash, lambda: None):
             if not self.has(torrent.info_hash):
-                self._add(torrent, file, Sources(trackers=trackers), lt.torrent_flags.seed_mode)
+                self._add(torrent, file, (), trackers, lt.torrent_flags.seed_mode)
 
     def download(
         self,
@@ -223,22 +143,23 @@ class Swarm:
         """
         started = time.monotonic()
         with self._turn(torrent.info_hash, lambda: on_progress(0, 0)):
-            received = _Received()
+            received = Received()
             watched = self._known.get(torrent.info_hash)
             if watched is None or not watched.finished:
                 watched = self._fetch(torrent, find, received, on_progress, patience)
-            return Download(watched.file, received.by_address(), tuple(sorted(watched.banned)), time.monotonic() - started)
+            return Download(watched.file, received.by_peer(), tuple(sorted(watched.banned)), time.monotonic() - started)
 
     def _fetch(
-        self, torrent: Torrent, find: Callable[[], Sources], received: _Received, on_progress: OnProgress, patience: float
-    ) -> _Watched:
+        self, torrent: Torrent, find: Callable[[], Sources], received: Received, on_progress: OnProgress, patience: float
+    ) -> Watched:
         """Two attempts: the second forgets who was banned, since one poisoner can get good peers banned with it."""
         done = False
         try:
             for last, stall in ((False, self._settings.stall / 3), (True, self._settings.stall * 2 / 3)):
                 self._remove(torrent.info_hash)
-                watched = self._add(torrent, self.path(torrent), _first(find()))
-                attempt = _Attempt(watched, find, received, self._settings.origin_after, min(patience, stall), stall)
+                sources = find()
+                watched = self._add(torrent, self.path(torrent), sources.first(), sources.trackers)
+                attempt = Attempt(watched, find, received, Patience(min(patience, stall), stall, self._settings.origin_after))
                 if attempt.run(on_progress):
                     self._flush(watched)
                     done = True
@@ -254,7 +175,7 @@ class Swarm:
         """Connect out to `peer`, again and again for 20 seconds.  Was it connected?"""
         deadline = time.monotonic() + _CONNECT_FOR
         while (watched := self._known.get(info_hash)) is not None and time.monotonic() < deadline:
-            if any(one.ip == peer for one in _connected(watched.handle)):
+            if any(one.ip == peer for one in watched.connected()):
                 return True
             watched.handle.connect_peer(peer)
             self._closing.wait(_CONNECT_EVERY)
@@ -273,7 +194,7 @@ class Swarm:
         self._remove(info_hash)
         shutil.rmtree(self._folder / info_hash, ignore_errors=True)
 
-    def _add(self, torrent: Torrent, file: Path, sources: Sources, flags: int = 0) -> _Watched:
+    def _add(self, torrent: Torrent, file: Path, peers: Sequence[Peer], trackers: Sequence[str], flags: int = 0) -> Watched:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         parameters = lt.add_torrent_params()
         parameters.ti = lt.torrent_info(torrent.data)
@@ -281,10 +202,10 @@ class Swarm:
         parameters.renamed_files = {0: file.name}
         parameters.flags = (flags | lt.torrent_flags.default_flags | lt.torrent_flags.disable_pex) & ~lt.torrent_flags.auto_managed
         parameters.flags &= ~lt.torrent_flags.paused
-        parameters.peers = [*sources.peers][:MOST_PEERS]
-        parameters.trackers = [*sources.trackers]
+        parameters.peers = list(peers)
+        parameters.trackers = list(trackers)
         with self._lock:
-            watched = _Watched(torrent, file, None, finished=bool(flags & lt.torrent_flags.seed_mode))
+            watched = Watched(torrent.name, file, finished=bool(flags & lt.torrent_flags.seed_mode))
             self._known[torrent.info_hash] = watched
             watched.handle = self._session.add_torrent(parameters)
         return watched
@@ -295,23 +216,23 @@ class Swarm:
         if watched is not None:
             self._session.remove_torrent(watched.handle)
 
-    def _flush(self, watched: _Watched) -> None:
+    def _flush(self, watched: Watched) -> None:
         """`torrent_finished` does not mean on disk: flush, and wait until libtorrent says so or reports an error."""
         before = watched.flushes
         watched.handle.flush_cache()
         deadline = time.monotonic() + self._settings.stall
         with watched.news:
             while watched.flushes == before and not watched.failure and time.monotonic() < deadline:
-                watched.news.wait(_TICK)
+                watched.news.wait(TICK)
             if watched.flushes == before:
-                raise UnavailableError(watched.torrent.name, watched.failure or "it could not be written to disk in time")
+                raise UnavailableError(watched.name, watched.failure or "it could not be written to disk in time")
 
     @contextmanager
     def _turn(self, info_hash: InfoHash, waiting: Callable[[], None]) -> Iterator[None]:
         """One caller at a time for each torrent; the others call `waiting` until it is their turn."""
         with self._lock:
             turn = self._turns.setdefault(info_hash, threading.Lock())
-        while not turn.acquire(timeout=_TICK):
+        while not turn.acquire(timeout=TICK):
             waiting()
         try:
             yield
@@ -330,12 +251,13 @@ class Swarm:
                             _tell(watched, alert)
 
 
-def _tell(watched: _Watched, alert: Any) -> None:
+def _tell(watched: Watched, alert: lt.torrent_alert) -> None:
     """Note what happened to one torrent."""
     if isinstance(alert, lt.torrent_checked_alert):
         # Else the first connection waits for the next tick, up to a second.
         alert.handle.pause()
         alert.handle.resume()
+        watched.checked = True
     with watched.news:
         if isinstance(alert, lt.torrent_finished_alert):
             watched.finished = True
@@ -350,80 +272,11 @@ def _tell(watched: _Watched, alert: Any) -> None:
         watched.news.notify_all()
 
 
-class _Attempt:
-    """One attempt at a download: watch the counters until it is finished, failed, or nothing has come for too long."""
-
-    def __init__(
-        self, watched: _Watched, find: Callable[[], Sources], received: _Received, origin_after: float, lonely: float, stall: float
-    ) -> None:
-        self._watched = watched
-        self._find = find
-        self._received = received
-        self._origin_after = origin_after
-        self._lonely = lonely
-        self._stall = stall
-        self.connected = False
-
-    def run(self, on_progress: OnProgress) -> bool:
-        """Is it finished?  False if nothing came for too long; raises UnavailableError for an error of the disk."""
-        done, moved = -1, time.monotonic()
-        asked, origin_asked = moved, False
-        while not self._watched.finished:
-            if self._watched.failure:
-                raise UnavailableError(self._watched.torrent.name, self._watched.failure)
-            self._watched.wait(_TICK)
-            status = self._watched.handle.status()
-            self._note()
-            now = time.monotonic()
-            if status.total_wanted_done > done or status.state == lt.torrent_status.checking_files:
-                done, moved = status.total_wanted_done, now
-            on_progress(status.total_wanted_done, status.num_peers)
-            if now - moved > (self._stall if self.connected else self._lonely):
-                return False
-            if not origin_asked and now - moved > self._origin_after:
-                origin_asked = True
-                self._ask_origin()
-            if now - max(moved, asked) > _ASK_AGAIN:
-                asked = now
-                self._ask_peers()
-        self._note()
-        return True
-
-    def _note(self) -> None:
-        peers = self._watched.handle.get_peer_info()
-        self._received.note(peers)
-        self.connected = self.connected or any(not peer.flags & (peer.connecting | peer.handshake) for peer in peers)
-
-    def _ask_origin(self) -> None:
-        origin = self._find().origin
-        if origin is not None:
-            self._watched.handle.connect_peer(origin)
-
-    def _ask_peers(self) -> None:
-        sources = self._find()
-        for peer in [*sources.peers][:MOST_PEERS]:
-            self._watched.handle.connect_peer(peer)
-        if sources.origin is not None:
-            self._watched.handle.connect_peer(sources.origin)
-
-
-def _first(sources: Sources) -> Sources:
-    """Whom to ask first: the peers, and the origin only where there are none."""
-    if sources.peers or sources.origin is None:
-        return sources
-    return Sources((sources.origin,), sources.trackers)
-
-
-def _connected(handle: Any) -> list[Any]:
-    return [peer for peer in handle.get_peer_info() if not peer.flags & (peer.connecting | peer.handshake)]
-
-
-def _parameters(settings: SwarmSettings) -> Any:
+def _parameters(settings: SwarmSettings) -> lt.session_params:
     """Parameters of the session.  The POSIX back end writes at once: it loses least when the process is killed."""
     address, _, _ = settings.listen.rpartition(":")
     parameters = lt.session_params()
-    parameters.settings = {
-        **_SETTINGS,
+    pack: Any = _SETTINGS | {
         "listen_interfaces": settings.listen,
         # What goes out comes from the address that others know us by.
         "outgoing_interfaces": "" if ipaddress.ip_address(address).is_unspecified else address,
@@ -431,13 +284,14 @@ def _parameters(settings: SwarmSettings) -> Any:
         "upload_rate_limit": settings.upload,
         "download_rate_limit": settings.download,
     }
+    parameters.settings = pack
     parameters.disk_io_constructor = "posix_disk_io_constructor"
     return parameters
 
 
-def _limit_everybody() -> Any:
+def _limit_everybody() -> lt.ip_filter:
     """A filter that puts every address into the class the rate limits are for; libtorrent leaves out loopback and the LAN."""
     everybody = lt.ip_filter()
-    everybody.add_rule("0.0.0.0", "255.255.255.255", 1)
+    everybody.add_rule("0.0.0.0", "255.255.255.255", 1)  # noqa: S104
     everybody.add_rule("::", "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 1)
     return everybody
