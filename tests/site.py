@@ -11,7 +11,7 @@ from p2pbin_server.ceremonies import Lifetimes
 from p2pbin_server.repository import Repository
 
 from portage_p2pbin.kernel.model import Channel
-from portage_p2pbin.kernel.roster import Policy
+from portage_p2pbin.kernel.roster import Policy, Roster, Rulings
 from portage_p2pbin.net.repository import Cache, VerifiedRepository
 
 CHANNEL = Channel("amd64-test")
@@ -31,6 +31,7 @@ class Site:
     made: datetime = field(default_factory=now)
     lifetimes: Lifetimes = field(default_factory=Lifetimes)
     asked: list[str] = field(default_factory=list)
+    forbidden: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         keys.make_offline_keys(self.offline)
@@ -55,6 +56,8 @@ class Site:
         """What a web server over tuf/ answers."""
         path = url.removeprefix("https://server.example/tuf/")
         self.asked.append(path)
+        if path.rpartition("/")[2] in self.forbidden:
+            return None
         try:
             with (self.tuf / path).open("rb") as file:
                 return file.read(most + 1)
@@ -66,3 +69,26 @@ class Site:
 
     def client(self, name: str = "client") -> VerifiedRepository:
         return VerifiedRepository(self.root_json, "https://server.example/tuf", self.cache(name), self.fetch)
+
+    def forbid(self, *names: str) -> None:
+        """From now on the web server has no files of these names."""
+        self.forbidden = names
+
+    def put_roster(self, roster: Roster) -> None:
+        previous = self.repository.current("roster").metadata
+        self.repository.import_signed("roster", ceremonies.sign_roster(roster, self.offline, previous, self.lifetimes, now()), now())
+
+    def put_rulings(self, rulings: Rulings) -> None:
+        previous = self.repository.current("rulings")
+        self.repository.import_signed("rulings", ceremonies.sign_rulings(rulings, self.offline, previous, self.lifetimes, now()), now())
+
+    def renew(self) -> None:
+        """The quarterly ceremony: the next root and targets."""
+        self.repository.import_root(*ceremonies.renew(self.offline, {}, self.lifetimes, now()), now())
+
+    def rotate_online_keys(self) -> None:
+        """The ceremony after a theft: new online keys, appointed by the offline ones."""
+        self.online.rename(self.base / "stolen")
+        root, targets = ceremonies.renew(self.offline, keys.make_online_keys(self.online), self.lifetimes, now())
+        self.repository = Repository(self.tuf, self.online, self.lifetimes)
+        self.repository.import_root(root, targets, now())

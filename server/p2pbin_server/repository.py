@@ -7,7 +7,8 @@ and only taken in here, after the same checks that clients make.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, Self
@@ -28,17 +29,17 @@ SignedElsewhere = Literal["roster", "rulings"]
 class Repository:
     """The repository in `directory`, of which metadata/ and targets/ are to be served and nothing else.
 
-    Several processes may use it at once.
+    Several processes may use it at once.  Every method that changes it raises SettingsError if the keys in `online_keys` are
+    not those that the root appoints.
     """
 
     def __init__(self, directory: Path, online_keys: Path, lifetimes: Lifetimes) -> None:
-        """Raises SettingsError if there is no repository, or if the keys in `online_keys` are not those that its root appoints."""
+        """Raises SettingsError if there is no repository or a key is missing."""
         self._signers = online_signers(online_keys)
         self._lifetimes = lifetimes
         self._editions = Editions(directory, self._signers, lifetimes)
         if not self._editions.begun():
             raise SettingsError(f"No repository in {directory}", "Make one with `p2pbin-server init`.")
-        self._check_appointed(read_root(self.root()), self._role("targets"))
 
     @classmethod
     def create(cls, directory: Path, online_keys: Path, beginning: Beginning, lifetimes: Lifetimes, now: datetime) -> Self:
@@ -90,7 +91,7 @@ class Repository:
         Pages that have not changed cost nothing, and if none has, nothing is signed.  What a page says is not checked: clients
         do that.
         """
-        with self._editions.changing():
+        with self._changing():
             index = self._role("index")
             before = dict(index.signed.targets)
             for category, page in pages.items():
@@ -109,7 +110,7 @@ class Repository:
 
     def refresh(self, now: datetime) -> None:
         """Sign anew what has passed half of its life, and delete what was replaced a day ago.  To be called every hour."""
-        with self._editions.changing():
+        with self._changing():
             head = self._editions.head()
             index = self._role("index")
             if _half_over(index.signed.expires, self._lifetimes.index, now):
@@ -122,7 +123,7 @@ class Repository:
 
     def import_signed(self, role: SignedElsewhere, signed: Signed, now: datetime) -> None:
         """Put a roster or rulings in force.  The same ones twice is success.  Raises RefusedError: P7.1, or P6.6 for rulings."""
-        with self._editions.changing():
+        with self._changing():
             current = self.current(role)
             if signed.metadata == current.metadata:
                 return
@@ -174,6 +175,12 @@ class Repository:
                 verify(new_targets.signed, role, self._role(role))
             self._editions.add_root(new_root.signed.version, root)
             self._editions.commit({"targets": targets, "index": self._sign_index(self._role("index"), now)}, now)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        with self._editions.changing():
+            self._check_appointed(read_root(self.root()), self._role("targets"))
+            yield
 
     def _role(self, role: str) -> Metadata[Targets]:
         return read_targets(role, self._editions.metadata(role))
