@@ -1,0 +1,44 @@
+"""What most commands begin with: this Gentoo, its settings, and the trust server that they mean."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Self
+
+from portage_p2pbin.config import Config, Paths, eprefix_of, load
+from portage_p2pbin.gentoo.settings import BinaryRepository, read_repositories
+from portage_p2pbin.kernel.errors import SettingsError
+
+
+def now() -> datetime:
+    """The time, in UTC."""
+    return datetime.now(UTC)
+
+
+def paths() -> Paths:
+    """Where things are in the Gentoo that the environment speaks of.  Raises SettingsError."""
+    return Paths(eprefix_of(os.environ))
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One section of binrepos.conf: the settings of this machine, and the server and channel that it names."""
+
+    config: Config
+    repository: BinaryRepository
+
+    @classmethod
+    def named(cls, name: str | None) -> Self:
+        """The section `name`, or the only one of ours.  Raises SettingsError."""
+        config = load(paths())
+        found = read_repositories(config.paths.eprefix, os.environ)
+        wanted = [one for one in found if name in (None, one.name)]
+        if len(wanted) == 1:
+            return cls(config, wanted[0])
+        if not wanted:
+            what = "No section of binrepos.conf is ours" if name is None else f"binrepos.conf has no section [{name}] of ours"
+            raise SettingsError(what, "Add one with sync-uri = p2pbin://HOST/CHANNEL; README.rst shows it")
+        names = ", ".join(one.name for one in wanted)
+        raise SettingsError(f"binrepos.conf has several sections of ours: {names}", f"Say which: --repository {wanted[0].name}")
