@@ -8,6 +8,7 @@ from pathlib import Path
 
 from p2pbin_server import ceremonies, keys
 from p2pbin_server.ceremonies import Lifetimes
+from p2pbin_server.editions import Editions
 from p2pbin_server.repository import Repository
 
 from portage_p2pbin.kernel.model import Channel
@@ -63,6 +64,10 @@ class Site:
                 return file.read(most + 1)
         except FileNotFoundError:
             return None
+
+    def editions(self) -> Editions:
+        """The server's disk, without the rules."""
+        return Editions(self.tuf, keys.online_signers(self.online), self.lifetimes)
 
     def cache(self, name: str = "client") -> Cache:
         return Cache(self.base / name / "metadata", self.base / name / "targets", self.base / name / "rulings.json")

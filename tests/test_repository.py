@@ -8,8 +8,6 @@ from datetime import timedelta
 
 import pytest
 from p2pbin_server import ceremonies
-from p2pbin_server.editions import Editions
-from p2pbin_server.keys import online_signers
 
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 from portage_p2pbin.kernel.model import Channel, Operator, Role
@@ -261,7 +259,7 @@ def test_a_changed_page_in_the_cache_is_not_believed(site):
 
 def test_an_expired_cache_is_refused(site):
     site.client().refresh()
-    Editions(site.tuf, online_signers(site.online), site.lifetimes).stamp(now() - timedelta(days=2))
+    site.editions().stamp(now() - timedelta(days=2))
     (site.cache().metadata / "timestamp.json").write_bytes((site.tuf / "metadata" / "timestamp.json").read_bytes())
     with pytest.raises(RefusedError, match=r"P7\.5"), verified_cache(site.root_json, site.cache()):
         pass

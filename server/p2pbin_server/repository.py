@@ -23,6 +23,9 @@ from portage_p2pbin.kernel.model import Channel
 from portage_p2pbin.kernel.roster import Roster, Rulings, read_roster, read_rulings
 from portage_p2pbin.kernel.targets import DELEGATIONS, page_file
 
+CLOCK_SLACK = timedelta(hours=1)
+"""How far the clock of the machine where the rulings are signed may be ahead of the server's."""
+
 SignedElsewhere = Literal["roster", "rulings"]
 
 
@@ -210,5 +213,5 @@ def _check_expiry(role: str, metadata: Metadata[Root] | Metadata[Targets], now: 
 
 def _check_rulings(metadata: Metadata[Targets], rulings: Rulings, earlier: Rulings, now: datetime) -> None:
     rulings.follows(earlier)
-    if metadata.signed.expires > now + MOST_RULINGS_AGE:
+    if metadata.signed.expires > now + MOST_RULINGS_AGE + CLOCK_SLACK:
         raise RefusedError("P6.6", "rulings", f"good for more than {MOST_RULINGS_AGE.days} days")
