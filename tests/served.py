@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import waitress
-
 from p2pbin_server import ceremonies
 from p2pbin_server.app import State, application
 from p2pbin_server.electorate import Voters
@@ -26,6 +25,7 @@ from p2pbin_server.store import Store
 from p2pbin_server.tables import Registered, StoredFile
 from p2pbin_server.tracker import Swarms
 from p2pbin_server.web.api import Service
+
 from portage_p2pbin.kernel.envelope import public_key
 from portage_p2pbin.kernel.index import file_name
 from portage_p2pbin.kernel.model import ContentsDigest, Role, Sha1, Sha256
@@ -138,7 +138,9 @@ class Rig:
         with self.store.reading() as transaction:
             return [{"contents": one.contents, "level": int(one.level), "file": one.file} for one in transaction.listings()]
 
-    def request(self, action: str, fields: dict[str, object], seed: int, *, server: str = "server.example", at: datetime | None = None) -> bytes:
+    def request(
+        self, action: str, fields: dict[str, object], seed: int, *, server: str = "server.example", at: datetime | None = None
+    ) -> bytes:
         return sign_request(action, fields, server, at or self.now, new_key(seed)).data
 
     @contextmanager
@@ -161,7 +163,7 @@ class Http:
         self.port = port
 
     def raw(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes, dict[str, str]]:
-        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body, method=method, headers=headers)  # noqa: S310
+        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", data=body, method=method, headers=headers)
         try:
             with urllib.request.urlopen(asked, timeout=20) as answer:  # noqa: S310
                 return answer.status, answer.read(), dict(answer.headers)

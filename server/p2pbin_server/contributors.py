@@ -15,7 +15,7 @@ from p2pbin_server.store import Transaction
 from p2pbin_server.tables import Registered
 from p2pbin_server.throttle import TooManyError
 from portage_p2pbin import durable
-from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
+from portage_p2pbin.kernel.errors import RefusedError, SettingsError, UnavailableError
 from portage_p2pbin.kernel.model import Fingerprint, Operator, PublicKey, Role
 from portage_p2pbin.kernel.trust import Electorate
 from portage_p2pbin.openpgp import Certification
@@ -53,26 +53,39 @@ def role(electorate: Electorate, key: PublicKey) -> Role:
     return Role.UNTRUSTED if member is None else member[0].role
 
 
-def promote(transaction: Transaction, identity: Fingerprint, given: Role, operator: Operator, folder: Path) -> str:
-    """Write what `identity` has registered to `folder`, and return the block for roster.toml that names it.
+def promote(transaction: Transaction, identity: Fingerprint, given: Role, operator: Operator, folder: Path) -> None:
+    """Write what `identity` has registered to `folder`, and add an entry for it to roster.toml there, which is begun if need be.
 
-    Raises UnavailableError for an identity that has not registered here.
+    Raises UnavailableError for an identity that has not registered here, and SettingsError if roster.toml has it already.
     """
     found = [one for one in transaction.contributors() if one.identity == identity]
     if not found:
         raise UnavailableError(f"Identity {identity}", "it has not registered here; see `p2pbin-server contributor list`")
     folder.mkdir(parents=True, exist_ok=True)
+    roster = folder / "roster.toml"
+    text = roster.read_text(encoding="utf-8") if roster.exists() else _BEGINNING
+    if identity in text:
+        raise SettingsError(f"{roster} names {identity} already", "Change its entry by hand; the files beside it can stay.")
     durable.write(folder / f"{identity}.asc", found[-1].openpgp.encode())
-    names = []
-    for one in found:
-        names.append(f"{identity}-{one.key[:16]}.asc")
-        durable.write(folder / names[-1], one.certification.encode())
+    names = [f"{identity}-{one.key[:16]}.asc" for one in found]
+    for one, name in zip(found, names, strict=True):
+        durable.write(folder / name, one.certification.encode())
     certifications = ", ".join(f'"{name}"' for name in names)
-    return (
-        "[[contributor]]\n"
-        f'operator = "{operator}"\n'
-        f'role = "{given.value}"\n'
-        f'identity = "{identity}"\n'
-        f'openpgp = "{identity}.asc"\n'
-        f"certifications = [{certifications}]\n"
-    )
+    entry = _ENTRY.format(operator=operator, role=given.value, identity=identity, certifications=certifications)
+    durable.write(roster, (text + entry).encode())
+
+
+_BEGINNING = """# Who is trusted with what.  Read every entry before you sign; etc/roster.toml explains the fields.
+[policy]
+semi_trusted = 2
+untrusted = 3
+"""
+
+_ENTRY = """
+[[contributor]]
+operator = "{operator}"
+role = "{role}"
+identity = "{identity}"
+openpgp = "{identity}.asc"
+certifications = [{certifications}]
+"""

@@ -38,7 +38,7 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
-def serve(settings: Settings) -> None:
+def serve_until_ended(settings: Settings) -> None:
     """Answer until SIGTERM or Ctrl-C.  Raises SettingsError if there is no repository, or if the address is taken."""
     signal.signal(signal.SIGTERM, _end)
     with running(settings) as server:

@@ -1,29 +1,21 @@
-"""What anybody may see: the state of packages and clashes, as JSON and on one page for people.
+"""What anybody may see over HTTP: packages and clashes as JSON, and one page for people.
 
-Nothing is shown of results whose votes are blind (P5): neither digest nor voters, nor how many different results there are.  Every
-text that somebody else chose is escaped.
+Every text that somebody else chose is escaped; see :mod:`p2pbin_server.reports` for what is shown at all.
 """
 
 from __future__ import annotations
 
 import html
 from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 
-from p2pbin_server import clashes, ledger
-from p2pbin_server.clashes import Clash, Judgements
-from p2pbin_server.differences import differences
-from p2pbin_server.store import Build, Transaction
-from p2pbin_server.tables import ClashRow, Listing
+from p2pbin_server.reports import clash_differences, clash_report, package_report
+from p2pbin_server.tables import Listing
 from p2pbin_server.web.api import Service
 from p2pbin_server.web.http import MissingError, Request, Response, json_response
-from portage_p2pbin.kernel.model import ContentsDigest, Cpv, Sha256
-from portage_p2pbin.kernel.statements import spelt
-from portage_p2pbin.kernel.trust import Judgement, Voice
+from portage_p2pbin.kernel.model import Cpv
+from portage_p2pbin.kernel.trust import Electorate
 
-MOST_BUILDS = 200
-MOST_VARIANTS = 200
 MOST_CLASHES = 500
 MOST_ROWS = 1000
 """Listed packages on the page for people."""
@@ -36,6 +28,7 @@ class Views:
         """`manifests` is the folder with the manifests of stored packages."""
         self._service = service
         self._manifests = manifests
+        self._most_open = service.settings.most_open_clashes
 
     def health(self, _request: Request) -> Response:
         """GET /healthz: the process answers and can read its store."""
@@ -47,27 +40,16 @@ class Views:
         """GET /packages/<category>/<pf>: its builds, their results and who voted for them."""
         cpv = Cpv(request.names["cpv"])
         with self._service.store.reading() as transaction:
-            builds = [self._build(transaction, build) for build in transaction.builds_of(cpv)[:MOST_BUILDS]]
+            builds = package_report(transaction, self._electorate(), cpv, self._most_open)
         if not builds:
             raise MissingError(cpv, "nobody has voted on it here")
         return json_response({"builds": builds})
 
-    def _build(self, transaction: Transaction, build: Build) -> dict[str, object]:
-        judgements = self._judge(transaction, build)
-        withdrawn = clashes.withdrawn(judgements)
-        listing = transaction.listing(build)
-        levels = [int(one.level) for contents, one in judgements.items() if one.level is not None and contents not in withdrawn]
-        return {
-            "buildKey": build[1],
-            "level": min(levels, default=None),
-            "requests": transaction.downloads(build),
-            "variants": _variants(judgements, None if listing is None else listing.contents)[:MOST_VARIANTS],
-        }
-
     def clash_list(self, _request: Request) -> Response:
         """GET /clashes: the newest clashes."""
         with self._service.store.reading() as transaction:
-            found = [self._clash(transaction, row) for row in transaction.clashes(MOST_CLASHES)]
+            rows = transaction.clashes(MOST_CLASHES)
+            found = [clash_report(transaction, self._electorate(), row, self._most_open) for row in rows]
         return json_response({"clashes": found})
 
     def clash(self, request: Request) -> Response:
@@ -76,29 +58,12 @@ class Views:
             row = transaction.clash(int(request.names["number"]))
             if row is None:
                 raise MissingError("This clash", "there is none of this number")
-            shown = self._clash(transaction, row)
-            judgements = self._judge(transaction, (row.channel, row.build_key))
-        public = [side for side in _sides(row, judgements) if judgements[side].level is not None]
-        return json_response({**shown, "differences": differences(self._manifests, public)})
+            report = clash_report(transaction, self._electorate(), row, self._most_open)
+            differ = clash_differences(transaction, self._electorate(), row, self._most_open, self._manifests)
+        return json_response({**report, "differences": differ})
 
-    def _clash(self, transaction: Transaction, row: ClashRow) -> dict[str, object]:
-        judgements = self._judge(transaction, (row.channel, row.build_key))
-        sides = _sides(row, judgements)
-        stays = clashes.stays(Clash(row.definition, sides), judgements) if len(sides) > 1 else None
-        return {
-            "number": row.number,
-            "channel": row.channel,
-            "cpv": row.cpv,
-            "buildKey": row.build_key,
-            "definition": row.definition,
-            "opened": spelt(datetime.fromtimestamp(row.opened, UTC)),
-            "open": len(sides) > 1,
-            "sides": [_side(side, judgements[side], is_listed=side == stays) for side in sides],
-        }
-
-    def _judge(self, transaction: Transaction, build: Build) -> Judgements:
-        electorate = self._service.voters.at(self._service.clock())
-        return ledger.judge(transaction, electorate, build, self._service.settings.most_open_clashes)
+    def _electorate(self) -> Electorate:
+        return self._service.voters.at(self._service.clock())
 
     def page(self, _request: Request) -> Response:
         """GET /: what is listed, for people."""
@@ -109,45 +74,6 @@ class Views:
         text = _page(self._service.settings.name, zip(listings, downloads, strict=True), open_clashes)
         headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return Response(200, text.encode("utf-8"), headers)
-
-
-def _variants(judgements: Judgements, listed: ContentsDigest | None) -> list[dict[str, object]]:
-    """One row for each public result and definition, and one for each definition with blind votes."""
-    rows: list[dict[str, object]] = []
-    blind: set[Sha256] = set()
-    for contents, judgement in judgements.items():
-        if judgement.level is None:
-            votes = [one.vote for one in judgement.voices] + [one.vote for one in judgement.set_aside]
-            blind |= {signed.vote.definition.digest for signed in votes}
-            continue
-        for definition, voices in _by_definition(judgement).items():
-            rows.append({
-                "contents": contents, "level": int(judgement.level), "listed": contents == listed, "definition": definition,
-                "voices": _voices(voices),
-            })  # fmt: skip
-    return rows + [{"level": None, "listed": False, "definition": one, "voices": []} for one in sorted(blind)]
-
-
-def _by_definition(judgement: Judgement) -> dict[Sha256, list[Voice]]:
-    found: dict[Sha256, list[Voice]] = {}
-    for voice in judgement.voices:
-        found.setdefault(voice.vote.vote.definition.digest, []).append(voice)
-    return found
-
-
-def _voices(voices: Iterable[Voice]) -> list[dict[str, object]]:
-    return [{"operator": voice.operator, "role": voice.role.value} for voice in voices]
-
-
-def _sides(row: ClashRow, judgements: Judgements) -> tuple[ContentsDigest, ...]:
-    """The sides that a clash has now: rulings may have taken some away."""
-    return next((clash.sides for clash in clashes.find(judgements) if clash.definition == row.definition), ())
-
-
-def _side(contents: ContentsDigest, judgement: Judgement, *, is_listed: bool) -> dict[str, object]:
-    if judgement.level is None:
-        return {"contents": None, "level": None, "stays": False, "voices": []}
-    return {"contents": contents, "level": int(judgement.level), "stays": is_listed, "voices": _voices(judgement.voices)}
 
 
 _PAGE = """<!DOCTYPE html>
