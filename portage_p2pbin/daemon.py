@@ -72,8 +72,10 @@ class Daemon:
         servers = {one.host: config.server.url(one.host) for one in read_settings(config.paths.eprefix, {}).repositories}
         self._config = config
         self._children: dict[int, bool] = {}
-        self._socket = _listen(config.paths.socket)
+        if connect(config.paths.socket) is not None:
+            raise UnavailableError(str(config.paths.socket), "another p2pbind answers there")
         self._half = start_half(half_settings(config, servers, resident=True), config.swarm.user)
+        self._socket = _listen(config.paths.socket)
 
     def serve(self) -> None:
         """Answer calls until SIGTERM or SIGINT; then end cleanly.  Raises UnavailableError if the network half ends."""
@@ -136,10 +138,8 @@ def _caller(connection: socket.socket, user: str) -> Caller:
 
 
 def _listen(path: Path) -> socket.socket:
-    """Listen at `path` for every user of this machine.  Raises UnavailableError if a daemon is there already."""
+    """Listen at `path` for every user of this machine."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-    if connect(path) is not None:
-        raise UnavailableError(str(path), "another p2pbind answers there")
     path.unlink(missing_ok=True)
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening.bind(str(path))
@@ -172,12 +172,13 @@ def call_without_daemon(eprefix: str) -> socket.socket:
 @contextmanager
 def _for_one_call(eprefix: str) -> Iterator[Gatekeeper]:
     """A gatekeeper with a network half of its own."""
-    with _own_half(load(Paths(eprefix_of({"EPREFIX": eprefix})))) as (config, half):
+    with own_half(load(Paths(eprefix_of({"EPREFIX": eprefix})))) as (config, half):
         yield Gatekeeper(config, half)
 
 
 @contextmanager
-def _own_half(config: Config) -> Iterator[tuple[Config, HalfProcess]]:
+def own_half(config: Config) -> Iterator[tuple[Config, HalfProcess]]:
+    """A network half that lives as long as the block."""
     half = start_half(half_settings(config, {}, resident=False), config.swarm.user)
     try:
         yield config, half
@@ -217,7 +218,7 @@ def sharing(config: Config) -> Iterator[Seeder]:
         found.close()
         yield _ThroughDaemon(config.paths.socket)
     else:
-        with _own_half(config) as (_, half), half.connect() as network:
+        with own_half(config) as (_, half), half.connect() as network:
             yield network
 
 

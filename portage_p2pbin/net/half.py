@@ -26,7 +26,7 @@ from portage_p2pbin.kernel.wire import Fields
 from portage_p2pbin.net.delivery import Delivery
 from portage_p2pbin.net.holding import Holder
 from portage_p2pbin.net.http import Http
-from portage_p2pbin.net.network import HalfStatus
+from portage_p2pbin.net.network import MOST_POSTED, HalfStatus, memory_file
 from portage_p2pbin.net.packets import Packets, from_text
 from portage_p2pbin.net.seeds import Seeds
 from portage_p2pbin.net.settings import HalfSettings
@@ -92,8 +92,8 @@ class Half:
     def _answer(self, fields: Fields, file: int | None, connection: Packets) -> None:
         """Do what one message asks for; a failure becomes the answer."""
         actions: Mapping[str, Callable[[Fields, int | None, Packets], None]] = {
-            "get": self._get, "count": self._count, "download": self._download, "seed": self._seed, "forget": self._forget,
-            "status": self._status,
+            "get": self._get, "post": self._post, "count": self._count, "download": self._download, "seed": self._seed,
+            "forget": self._forget, "status": self._status,
         }  # fmt: skip
         try:
             with fields.reading():
@@ -109,11 +109,16 @@ class Half:
         body = self._delivery.http.find(fields.text("url", 2000), fields.number("most", 0, MOST_FILE))
         if body is None:
             connection.send({"is": "missing"})
-            return
-        with os.fdopen(os.memfd_create("body"), "w+b") as file:
-            file.write(body)
-            file.flush()
-            connection.send({"is": "body"}, file.fileno())
+        else:
+            _send_body(body, connection)
+
+    def _post(self, fields: Fields, file: int | None, connection: Packets) -> None:
+        """Send the file that came along, for `p2pbin`."""
+        url, most = fields.text("url", 2000), fields.number("most", 0, MOST_FILE)
+        if file is None:
+            raise UnavailableError(url, "what was to be sent there did not come along")
+        with os.fdopen(os.dup(file), "rb") as stream:
+            _send_body(self._delivery.http.post(url, stream.read(MOST_POSTED), most), connection)
 
     def _count(self, fields: Fields, _file: int | None, connection: Packets) -> None:
         self._delivery.http.post(f"{fields.text('server', 500)}/downloads/{fields.of('file', Sha256)}", b"", 1024)
@@ -174,6 +179,11 @@ class _Progress:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + PROGRESS_EVERY
             self._connection.send({"is": "progress", "done": done, "peers": peers})
+
+
+def _send_body(body: bytes, connection: Packets) -> None:
+    with memory_file(body) as file:
+        connection.send({"is": "body"}, file.fileno())
 
 
 def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:

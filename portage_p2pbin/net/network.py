@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from portage_p2pbin.kernel.errors import DecodeError, RefusedError, UnavailableError
 from portage_p2pbin.kernel.index import MOST_FILE, Entry
@@ -27,6 +27,9 @@ SLOWEST = 16 * 1024
 """Bytes a second that a document must come with, or its wait is over: 64 MiB then take at most an hour."""
 
 MOST_ADDRESSES = 50
+
+MOST_POSTED = 4 * 1024 * 1024
+"""Bytes of one request: the envelope of a vote has at most 2 MiB, a registration half of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,20 @@ class Network:
             raise UnavailableError(url, "the server has no such file")
         return found
 
+    def post(self, url: str, body: bytes, most: int) -> bytes:
+        """The body, at most `most` bytes, of the answer to `body`.
+
+        Raises UnavailableError if nobody answers, and RefusedError as the server says or for an answer that is too large.
+        """
+        if len(body) > MOST_POSTED:
+            raise RefusedError("P3.1", url, f"{len(body)} bytes were to be sent there, more than the {MOST_POSTED} allowed")
+        with memory_file(body) as sent:
+            asked = {"do": "post", "most": most, "url": url}
+            answer, file = self._connection.ask(asked, 2 * self._stall + (len(body) + most) / SLOWEST, sent.fileno())
+        with _closing(file), answer.reading():
+            kind(answer)
+            return _read_all(file, most, url)
+
     def download(self, server: str, entry: Entry, on_progress: Callable[[int, int], None]) -> Finished:
         """The file of `entry`, whatever its bytes are (P9.5, P9.6).
 
@@ -140,6 +157,15 @@ class Network:
         answer, extra = self._connection.ask(message, 2 * self._stall, file)
         with _closing(extra), answer.reading():
             kind(answer)
+
+
+@contextmanager
+def memory_file(body: bytes) -> Iterator[BinaryIO]:
+    """A file in memory that stands at its start and holds `body`."""
+    with os.fdopen(os.memfd_create("body"), "w+b") as file:
+        file.write(body)
+        file.seek(0)
+        yield file
 
 
 @contextmanager
