@@ -1,11 +1,12 @@
 """p2pbin-fetch URI DEST: Portage's fetch command for the index and for each package.
 
-Portage may start it a thousand times in one emerge, so it loads next to nothing: it hands the call to p2pbind's gatekeeper, or, where no
-daemon answers, to one of its own.  It makes the destination's temporary file itself, with the rights of whoever called, and
-gives it its name only when the gatekeeper says that everything is as it should be; whatever ends it before, DEST is as it was.
+Portage may start it a thousand times in one emerge, so it loads next to nothing, not even pathlib: it hands the call to p2pbind's
+gatekeeper, or, where no daemon answers, to one of its own.  It makes the destination's temporary file itself, with the rights of
+whoever called, and gives it its name only when the gatekeeper says that everything is as it should be; whatever ends it
+before, DEST is as it was.
 """
 
-# ruff: noqa: PTH  pathlib takes as long to load as all the rest
+# ruff: noqa: PTH105, PTH108, PTH118, PTH119, PTH120
 from __future__ import annotations
 
 import os
