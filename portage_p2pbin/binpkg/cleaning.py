@@ -18,8 +18,8 @@ from collections.abc import Mapping
 from typing import BinaryIO
 
 from portage_p2pbin.binpkg import environment
-from portage_p2pbin.binpkg.container import FOLDER_NAME, Gpkg, GpkgPart, PartHashes
-from portage_p2pbin.binpkg.contents import CLEANED_KEYS, ENVIRONMENT, ebuild_name, read_environment
+from portage_p2pbin.binpkg.gpkg import FOLDER_NAME, Gpkg, GpkgPart, PartHashes
+from portage_p2pbin.binpkg.metadata import CLEANED_KEYS, ENVIRONMENT, ebuild_name, unpack_environment
 from portage_p2pbin.binpkg.tar import BLOCK, RECORD
 from portage_p2pbin.kernel.errors import RefusedError
 
@@ -54,7 +54,7 @@ def _build_id(stored: Mapping[str, bytes], prefix: str) -> dict[str, bytes]:
 
 def _cleaned(stored: Mapping[str, bytes]) -> dict[str, bytes]:
     """Return the metadata without what P2.5 removes, in the order of the keys."""
-    variables = environment.parse(read_environment(stored))
+    variables = environment.parse(unpack_environment(stored))
     kept = {key: stored[key] for key in sorted(stored) if key not in CLEANED_KEYS}
     kept[ENVIRONMENT] = bz2.compress(variables.cleaned(stored[ebuild_name(stored)]))
     return kept

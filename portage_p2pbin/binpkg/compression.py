@@ -1,7 +1,7 @@
 """Unpack one compressed stream, of the format that its name says, and of that format alone.
 
-zstd is unpacked by the program that Portage itself calls, so that both see the same bytes, on a second processor.  The other
-formats are unpacked by Python's standard library, which tells where a stream ends.
+zstd, lz4 and lzop are unpacked by the programs that Portage itself calls, so that both see the same bytes, on a second
+processor.  The other formats are unpacked by Python's standard library, which tells where a stream ends.
 
 Decompressors read hostile bytes: call this inside :mod:`portage_p2pbin.binpkg.sandbox`.  An attacker chooses what comes out,
 not how much of it (:func:`most_unpacked`), and cannot hide a second stream behind the first: readers differ in whether they go
@@ -13,6 +13,7 @@ from __future__ import annotations
 import bz2
 import lzma
 import shutil
+import struct
 import subprocess
 import zlib
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from io import RawIOBase
 from threading import Thread
 from typing import Protocol, cast
 
-from portage_p2pbin.binpkg.frames import Frame, zstd
+from portage_p2pbin.binpkg.frames import LARGEST_WINDOW, Frame, lz4, lzop, zstd
 from portage_p2pbin.binpkg.tar import Source
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 
@@ -31,7 +32,7 @@ MOST_GROWTH = 250
 hundredth."""
 
 _PIPE = 1 << 20
-_PROGRAMS = {".zst": (("zstd", "-dcqq"), zstd)}
+_PROGRAMS = {".zst": (("zstd", "-dcqq"), zstd), ".lz4": (("lz4", "-dcqq"), lz4), ".lzo": (("lzop", "-dcq"), lzop)}
 
 
 def most_unpacked(packed: int) -> int:
@@ -91,9 +92,62 @@ class _Gzip:
         return self._inner.decompress(self._inner.unconsumed_tail + data, max_length)
 
 
+class _Lzip:
+    """One lzip member (manual of lzip 1.23, "File format"): a header, LZMA data with an end mark, and a trailer that is
+    checked.
+    """
+
+    def __init__(self) -> None:
+        self.eof = False
+        self.unused_data = b""
+        self._inner: lzma.LZMADecompressor | None = None
+        self._start = self._trailer = b""
+        self._crc = self._size = self._packed = 0
+
+    @property
+    def needs_input(self) -> bool:
+        return self._inner is None or self._inner.eof or self._inner.needs_input
+
+    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+        self._packed += len(data)
+        if self._inner is None:
+            self._start += data
+            if len(self._start) < 6:
+                return b""
+            self._inner, data = self._begin(), self._start[6:]
+        if self._inner.eof:
+            self._trailer += data
+            plain = b""
+        else:
+            plain = self._inner.decompress(data, max_length)
+            self._trailer = self._inner.unused_data
+        self._crc = zlib.crc32(plain, self._crc)
+        self._size += len(plain)
+        if self._inner.eof and len(self._trailer) >= 20:
+            self._finish()
+        return plain
+
+    def _begin(self) -> lzma.LZMADecompressor:
+        coded = self._start[5]
+        base = 1 << (coded & 0x1F)
+        window = base - (base >> 4) * (coded >> 5)
+        if self._start[:5] != b"LZIP\1" or not 4096 <= window <= LARGEST_WINDOW:
+            raise lzma.LZMAError("not an lzip file, or it needs too much memory")
+        lzma1 = {"id": lzma.FILTER_LZMA1, "dict_size": window, "lc": 3, "lp": 0, "pb": 2}
+        return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[lzma1])
+
+    def _finish(self) -> None:
+        self.unused_data = self._trailer[20:]
+        stated = struct.unpack("<IQQ", self._trailer[:20])
+        if stated != (self._crc, self._size, self._packed - len(self.unused_data)):
+            raise lzma.LZMAError("its checksum or sizes are wrong")
+        self.eof = True
+
+
 _DECOMPRESSORS: dict[str, Callable[[], Decompressor]] = {
     ".gz": _Gzip,
     ".bz2": bz2.BZ2Decompressor,
+    ".lz": _Lzip,
     ".xz": lambda: lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=256 << 20),
 }
 

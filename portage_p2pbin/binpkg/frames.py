@@ -1,10 +1,10 @@
 """Follow the frames of a compressed stream without unpacking it, to prove that it is one stream of the format that its name
 says.
 
-The programs ``zstd`` and ``lz4`` unpack any number of frames behind one another, and other formats than their own; readers in
-libraries stop after the first frame.  A stream that is exactly one frame is the same to all of them (P2.2).
+The programs ``zstd``, ``lz4`` and ``lzop`` unpack any number of frames behind one another, and other formats than their own;
+readers in libraries stop after the first frame.  A stream that is exactly one frame is the same to all of them (P2.2).
 
-Format: RFC 8878 (zstd).
+Formats: RFC 8878 (zstd); ``lz4_Frame_format.md`` 1.6.4 of the lz4 project; ``src/lzop.c`` of lzop 1.04.
 """
 
 from __future__ import annotations
@@ -92,3 +92,33 @@ def zstd() -> Steps:
         is_last, kind, size = bool(header & 1), header >> 1 & 3, header >> 3
         yield -(1 if kind == 1 else size)
     yield -4 if descriptor & 4 else 0
+
+
+def lz4() -> Steps:
+    """`lz4_Frame_format.md` 1.6.4: one frame of the current format without a dictionary."""
+    if (yield 4) != b"\x04\x22\x4d\x18":
+        raise ValueError("it is not in the lz4 format")
+    flags, _ = yield 2
+    if flags >> 6 != 1 or flags & 0b11:
+        raise ValueError("its frame is of another version, or needs a dictionary")
+    yield -(9 if flags & 0b1000 else 1)
+    while size := int.from_bytes((yield 4), "little") & 0x7FFFFFFF:
+        yield -(size + (4 if flags & 0b10000 else 0))
+    yield -4 if flags & 0b100 else 0
+
+
+def lzop() -> Steps:
+    """`lzop` 1.04, ``src/lzop.c``: one file of version 0x0940 or later, without filter or extra field."""
+    if (yield 9) != b"\x89LZO\0\r\n\x1a\n":
+        raise ValueError("it is not in the lzop format")
+    header = yield 12
+    version, flags = int.from_bytes(header[:2], "big"), int.from_bytes(header[8:], "big")
+    if version < 0x0940 or flags & (0x0800 | 0x0040 | 0x0400):
+        raise ValueError("it is in a form of the lzop format that the program does not write")
+    yield -12
+    yield -((yield 1)[0] + 4)
+    plain_sums = 4 * bool(flags & 0x1) + 4 * bool(flags & 0x100)
+    packed_sums = 4 * bool(flags & 0x2) + 4 * bool(flags & 0x200)
+    while size := int.from_bytes((yield 4), "big"):
+        packed = int.from_bytes((yield 4), "big")
+        yield -(packed + plain_sums + (packed_sums if packed < size else 0))

@@ -1,7 +1,7 @@
 """The contents manifest: what a package holds, as one text with one form (P2.1).
 
 The text is an mtree(5) specification that ``bsdtar`` and ``mtree`` read: a ``#mtree`` line, then one line for each entry in
-byte order of the raw path, its keywords in the order ``type mode uid uname gid gname size sha256digest link``;
+byte order of the raw path, its keywords in the order ``type mode uid uname gid gname xattr.* size sha256digest link``;
 docs/contents-digest.rst specifies it.
 
 :class:`Manifest` also holds the rules about trees, since it alone knows all names: whoever writes the package chooses them, and
@@ -38,6 +38,9 @@ _IS_SAFE = re.compile(rb"[!\"$-)+-<>@-Z\]-~]*").fullmatch
 _NO_NAMES = frozenset((b"", b".", b".."))
 
 
+Xattrs = tuple[tuple[bytes, bytes], ...]
+
+
 class _Finished(NamedTuple):
     """An entry whose keywords are known already: everything but a file, and every name of a file but its first."""
 
@@ -47,14 +50,14 @@ class _Finished(NamedTuple):
 class Manifest:
     """Collects the entries of one package; :meth:`lines` gives the text.
 
-    Raises :class:`RefusedError` ``P2.2`` for a name that is not normal, comes twice, or lies below anything but a folder that came
-    before it, and for a hard link to anything but a file that came before it with equal mode and owner.
+    Raises :class:`RefusedError` ``P2.2`` for a name that is not normal, comes twice, or lies below anything but a folder that
+    came before it, and for a hard link to anything but a file that came before it with equal mode and owner.
     """
 
     def __init__(self) -> None:
         self._entries: dict[bytes, bytes | _Finished] = {}
         self._folders = {b"image"}
-        self._numbers: dict[Attributes, int] = {}
+        self._numbers: dict[tuple[Attributes, Xattrs], int] = {}
         self._texts: list[bytes] = []
         self._groups: dict[bytes, list[bytes]] = {}
 
@@ -110,9 +113,10 @@ class Manifest:
 
     def _number(self, member: Member) -> int:
         """Return the number of the text with the type, mode and owner of `member`."""
-        number = self._numbers.get(member.attributes)
+        key = (member.attributes, member.xattrs)
+        number = self._numbers.get(key)
         if number is None:
-            number = self._numbers[member.attributes] = len(self._texts)
+            number = self._numbers[key] = len(self._texts)
             self._texts.append(_attributes(member))
         return number
 
@@ -120,14 +124,16 @@ class Manifest:
         target = self._entries.get(member.link)
         if not isinstance(target, bytes):
             raise _refused(member.name, "it is a hard link to something that is not a file before it")
-        if self._texts[_RECORD.unpack(target)[0]] != self._texts[self._number(member)]:
+        if self._texts[_RECORD.unpack(target)[0]].partition(b" xattr.")[0] != self._texts[self._number(member)]:
             raise _refused(member.name, "it is a hard link with another mode or owner than its file")
         self._claim(member)
         self._groups.setdefault(member.link, []).append(member.name)
         self._entries[member.name] = _Finished(b"")
 
     def _settle_hard_links(self) -> None:
-        """P2.1: in each group the first name in byte order is the file and the others link to it, whatever the archive's order."""
+        """P2.1: in each group the first name in byte order is the file and the others link to it, whatever the archive's
+        order.
+        """
         for given, others in self._groups.items():
             record = cast(bytes, self._entries[given])
             first, *rest = sorted([given, *others])
@@ -142,7 +148,7 @@ def escape(path: bytes) -> bytes:
 
 
 def _attributes(member: Member) -> bytes:
-    """Return the keywords that tell a member's type, mode and owner.  A hard link is a file that has two names."""
+    """Return the keywords that tell who may do what with a member.  A hard link is a file that has two names."""
     attributes = member.attributes
     kind = {FOLDER: "dir", SYMLINK: "link"}.get(attributes.kind, "file")
     uid, uname, gid, gname = attributes.owner
@@ -150,7 +156,8 @@ def _attributes(member: Member) -> bytes:
         raise _refused(member.name, "the number and the name of its owner or group disagree about root")
     user = f"uid={uid} uname={uname}" if uname else f"uid={uid}"
     group = f"gid={gid} gname={gname}" if gname else f"gid={gid}"
-    return f"type={kind} mode={attributes.mode:04o} {user} {group}".encode("ascii")
+    xattrs = b"".join(b" xattr.%b=%b" % (escape(key), hexlify(value)) for key, value in member.xattrs)
+    return f"type={kind} mode={attributes.mode:04o} {user} {group}".encode("ascii") + xattrs
 
 
 def _utf8(text: bytes) -> bytes:

@@ -44,7 +44,10 @@ _HEADER = struct.Struct("100s 8s 16s 24s 8s c 100s 88s 167s")
 """name, mode, uid and gid, size and mtime, checksum, type, link, magic to devminor, prefix and padding."""
 
 _LONG_LINK, _LONG_NAME = b"K", b"L"
-_USTAR, _GNU = b"ustar\x0000", b"ustar  \0"
+_EXTENSIONS = (_LONG_LINK, _LONG_NAME, b"x")
+USTAR, GNU = b"ustar\x0000", b"ustar  \0"
+"""The magic numbers and versions of the two formats."""
+
 _NO_PREFIX = bytes(167)
 _NO_BLOCK = bytes(BLOCK)
 _NO_LINK = bytes(100)
@@ -85,13 +88,14 @@ class Member(NamedTuple):
     """One member as its header states it.
 
     `name` and `link` are the raw bytes, a folder's without its trailing slash; `size` is the number of content bytes, 0 for all
-    but files.
+    but files; `xattrs` are the extended attributes, sorted.
     """
 
     name: bytes
     attributes: Attributes
     size: int
     link: bytes
+    xattrs: tuple[tuple[bytes, bytes], ...] = ()
 
 
 class TarReader:
@@ -100,6 +104,9 @@ class TarReader:
     Raises :class:`RefusedError` ``P2.2`` where a writer would have written something else.  `what` names the stream in
     messages.  The whole content of each member has to be taken before the next one.
     """
+
+    _long_owner = (b"0000000\0", b"")
+    """Mode and owner in the header before a long name."""
 
     def __init__(self, source: Source, what: str) -> None:
         self._source = source
@@ -140,10 +147,8 @@ class TarReader:
             self._end()
             return None
         long_name = long_link = b""
-        if fields[5] == _LONG_LINK:
-            long_link, fields = self._long_text(), self._header()
-        if fields[5] == _LONG_NAME:
-            long_name, fields = self._long_text(), self._header()
+        if fields[5] in _EXTENSIONS:
+            long_name, long_link, fields = self._extended(fields)
         name, mode, ids, numbers, checksum, kind, link, rest, prefix = fields
         self._check_sum(checksum, prefix)
         self._magic = rest[:8]
@@ -176,7 +181,7 @@ class TarReader:
     def _name(self, field: bytes, long_name: bytes, prefix: bytes, kind: bytes) -> bytes:
         name = field.rstrip(b"\0")
         if long_name:
-            if self._magic != _GNU or prefix != _NO_PREFIX or len(long_name) <= 100 or name != long_name[:100]:
+            if prefix != _NO_PREFIX or not self._is_long(long_name, name):
                 raise self._refused("a long name that differs from the header's own name")
             name = long_name
         elif prefix != _NO_PREFIX:
@@ -193,19 +198,23 @@ class TarReader:
         """Join a ustar prefix and name, provided that the writer would have split them at that slash."""
         prefix = field.rstrip(b"\0")
         last = prefix[prefix.rfind(b"/") + 1 :]
-        if self._magic != _USTAR or len(prefix) > 155 or len(last) + 1 + len(name) <= 100:
+        if self._magic != USTAR or len(prefix) > 155 or len(last) + 1 + len(name) <= 100:
             raise self._refused("a name that is split at another slash than the writer's")
         return prefix + b"/" + name
 
     def _link(self, field: bytes, long_link: bytes) -> bytes:
         link = field.rstrip(b"\0")
         if long_link:
-            if self._magic != _GNU or len(long_link) <= 100 or link != long_link[:100]:
+            if not self._is_long(long_link, link):
                 raise self._refused("a long link target that differs from the header's own")
             link = long_link
         if b"\0" in link:
             raise self._refused("a link target with a NUL byte in it")
         return link
+
+    def _is_long(self, text: bytes, field: bytes) -> bool:
+        """Say whether `text`, from a header of its own, is one whose start the writer puts into `field`."""
+        return self._magic == GNU and len(text) > 100 and field == text[:100]
 
     def _size(self, numbers: bytes, name: bytes) -> int:
         if match := _NUMBERS(numbers):
@@ -219,7 +228,7 @@ class TarReader:
             return int(field[:-1], 8)
         value = int.from_bytes(field[1:], "big") - (256 ** (len(field) - 1) if field[0] == 0o377 else 0)
         too_big = not 0 <= value < 8 ** (len(field) - 1)
-        if self._magic != _GNU or field[0] != (0o200 if value >= 0 else 0o377) or not too_big:
+        if self._magic != GNU or field[0] != (0o200 if value >= 0 else 0o377) or not too_big:
             raise self._refused(f"a number that the writer would not have written, in the header of {_shown(name)}")
         return value
 
@@ -237,7 +246,7 @@ class TarReader:
         return attributes
 
     def _owner(self, ids: bytes, rest: bytes) -> Owner:
-        if self._magic not in (_USTAR, _GNU) or rest[72:] != bytes(16):
+        if self._magic not in (USTAR, GNU) or rest[72:] != self._devices():
             raise self._refused("a header of another format than the writer's")
         names = [field.rstrip(b"\0") for field in (rest[8:40], rest[40:72])]
         if not all(_ACCOUNT(name) for name in names):
@@ -247,17 +256,37 @@ class TarReader:
             raise self._refused("a negative owner number")
         return Owner(uid, names[0].decode("ascii"), gid, names[1].decode("ascii"))
 
+    def _devices(self) -> bytes:
+        """Return the device fields of members that are no devices."""
+        return bytes(16)
+
+    def _extended(self, fields: tuple[bytes, ...]) -> tuple[bytes, bytes, tuple[bytes, ...]]:
+        """Read the headers that hold a long link target and a long name; return name, target, and the member's own header."""
+        long_name = long_link = b""
+        if fields[5] == _LONG_LINK:
+            long_link, fields = self._long_text(), self._header()
+        if fields[5] == _LONG_NAME:
+            long_name, fields = self._long_text(), self._header()
+        return long_name, long_link, fields
+
     def _long_text(self) -> bytes:
         """Read the content of the GNU long name member whose header was read last."""
         header = bytes(self._view[self._header_at : self._header_at + BLOCK])
         match = _NUMBERS(header[124:148])
         size = int(match[1], 8) if match else 0
-        if not 101 < size <= MOST_NAME + 1 or header != _long_header(header[156:157], size):
+        if not 101 < size <= MOST_NAME + 1 or header != _long_header(header[156:157], size, *self._long_owner):
             raise self._refused("a long name header that the writer would not have written")
-        text = b"".join(bytes(self._buffer[(at := self._block()) : at + BLOCK]) for _ in range(0, size, BLOCK))
-        if text[size - 1 :].strip(b"\0") or b"\0" in text[: size - 1]:
+        text = self._text(size)
+        if text[-1:] != b"\0" or b"\0" in text[:-1]:
             raise self._refused("a long name that does not end where its header says")
-        return text[: size - 1]
+        return text[:-1]
+
+    def _text(self, size: int) -> bytes:
+        """Take `size` bytes of text and the zeros that pad them to a whole block."""
+        text = b"".join(bytes(self._buffer[(at := self._block()) : at + BLOCK]) for _ in range(0, size, BLOCK))
+        if text[size:].strip(b"\0"):
+            raise self._refused("bytes in the padding after a long name")
+        return text[:size]
 
     # The stream ------------------------------------------------------------------------------------------------------------
 
@@ -310,12 +339,11 @@ class TarReader:
         return RefusedError("P2.2", self._what, reason)
 
 
-def _long_header(kind: bytes, size: int) -> bytes:
-    """Return the header that Python's tarfile writes before a GNU long name of `size` bytes, its NUL included."""
-    start = b"././@LongLink".ljust(100, b"\0") + b"0000000\0" * 3 + b"%011o\0" % size + b"00000000000\0"
-    rest = kind + bytes(100) + _GNU + bytes(247)
-    total = sum(start) + 8 * 0x20 + sum(rest)
-    return start + b"%06o\0 " % total + rest
+def _long_header(kind: bytes, size: int, mode: bytes, owner: bytes) -> bytes:
+    """Return the header that the writer puts before a GNU long name of `size` bytes, its NUL included."""
+    start = b"././@LongLink".ljust(100, b"\0") + mode + b"0000000\0" * 2 + b"%011o\0" % size + b"00000000000\0"
+    rest = kind + bytes(100) + GNU + owner.ljust(32, b"\0") * 2 + bytes(183)
+    return start + b"%06o\0 " % (sum(start) + 8 * 0x20 + sum(rest)) + rest
 
 
 def _shown(name: bytes) -> str:
