@@ -9,7 +9,17 @@ from portage_p2pbin.kernel.model import Level, Role
 from portage_p2pbin.kernel.roster import MachineKey, Ruling, RulingKind, Rulings
 from portage_p2pbin.kernel.trust import Electorate, Judgement, Voice, level, winner
 from tests.makers import (
-    CONTENTS, NOW, OTHER_CONTENTS, REQUEST, YEAR, certificate, contributor, fingerprint, machine_key, roster, vote,
+    CONTENTS,
+    NOW,
+    OTHER_CONTENTS,
+    REQUEST,
+    YEAR,
+    certificate,
+    contributor,
+    fingerprint,
+    machine_key,
+    roster,
+    vote,
 )  # fmt: skip
 
 SERVER, DEV, OTHER_DEV, SEMI, OTHER_SEMI, GONE = 1, 2, 3, 4, 5, 6
