@@ -11,7 +11,7 @@ import ctypes
 import gzip
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from pathlib import Path
 
 from portage_p2pbin.binpkg.contents import Reading
 from portage_p2pbin.binpkg.sandbox import read_sandboxed
-from portage_p2pbin.config import Config
+from portage_p2pbin.config import Config, Paths
 from portage_p2pbin.fetch import Judge, Means, Wanted, fetch
 from portage_p2pbin.gentoo.settings import read_settings, split_uri
 from portage_p2pbin.kernel.errors import ExitCode, P2pbinError, RefusedError, SettingsError, UnavailableError, printable
@@ -29,8 +29,7 @@ from portage_p2pbin.kernel.wire import Fields
 from portage_p2pbin.listing import Allowed, Answers, Listing, list_packages
 from portage_p2pbin.net.network import Network
 from portage_p2pbin.net.packets import Packets, from_text
-from portage_p2pbin.net.process import HalfProcess
-from portage_p2pbin.net.repository import Cache, VerifiedRepository, verified_cache
+from portage_p2pbin.net.repository import Cache, Fetch, VerifiedRepository, verified_cache
 from portage_p2pbin.refusals import Refusals
 
 ENVIRONMENT = ("FEATURES", "P2PBIN_TRUST", "PKGDIR", "PORTAGE_BINHOST", "PORTAGE_CONFIGROOT")
@@ -47,7 +46,7 @@ class CallerGoneError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """What the caller may do.  `trusted`: it is root or our own user.  `publisher`: it may have files seeded."""
+    """What the caller may do.  `trusted`: change what this machine keeps.  `publisher`: have files seeded."""
 
     trusted: bool
     publisher: bool
@@ -102,11 +101,11 @@ def _sorted(fields: Fields, call: Call, beginning: AbstractContextManager[Gateke
 
 
 class Gatekeeper:
-    """What answers calls for the Gentoo of `config`, through the network half `half`."""
+    """What answers calls for the Gentoo of `config`, through conversations with its network half that `connect` begins."""
 
-    def __init__(self, config: Config, half: HalfProcess) -> None:
+    def __init__(self, config: Config, connect: Callable[[], Network]) -> None:
         self._config = config
-        self._half = half
+        self._connect = connect
 
     def do(self, fields: Fields, call: Call) -> None:
         """Do what the message `fields` asks for.  Raises P2pbinError, OSError, and CallerGoneError."""
@@ -138,7 +137,7 @@ class Gatekeeper:
         """An index call (P7.5): always a text."""
         now = datetime.now(UTC)
         paths = self._config.paths
-        answers = Answers(paths.listings / f"{host}_{channel}", now, writable=self._may_write(call))
+        answers = Answers(paths.listings / f"{host}_{channel}", now, writable=call.caller.trusted)
 
         def find() -> Listing:
             settings = read_settings(paths.eprefix, environment)
@@ -149,35 +148,28 @@ class Gatekeeper:
 
         return list_packages(find, answers, call.say)
 
-    def _may_write(self, call: Call) -> bool:
-        """May this call change what the machine keeps?  Without a daemon, the caller's own rights decide."""
-        state = self._config.paths.state
-        if call.caller.trusted and os.access(self._config.paths.eprefix, os.W_OK):
-            state.mkdir(mode=0o755, parents=True, exist_ok=True)
-        return call.caller.trusted and os.access(state, os.W_OK)
-
     @contextmanager
     def _readable(self, host: str, call: Call) -> Iterator[VerifiedRepository]:
         """The repository: up to date for those who may write our state, as it was cached for the others."""
         if not self._may_write(call):
-            with verified_cache(self._root_json(), self._cache()) as repository:
+            with cached_repository(self._config) as repository:
                 yield repository
         else:
-            with self._half.connect() as network:
-                yield self._repository(host, network)
+            with self._connect() as network:
+                yield current_repository(self._config, host, network.find)
 
     def _package(self, host: str, channel: Channel, path: str, environment: Mapping[str, str], call: Call) -> None:
         """A call for one package (P9)."""
         if not call.caller.trusted:
-            raise SettingsError("Only root fetches packages through p2pbind", "Run emerge as root")
+            raise SettingsError("This user may not fetch packages for this Gentoo", "Run emerge as root")
         paths = self._config.paths
         settings = read_settings(paths.eprefix, environment)
         settings.repository(host, channel)
         eprefix = "" if paths.eprefix == Path("/") else str(paths.eprefix)
         judge = Judge(settings.thresholds, Refusals(paths.refused), eprefix, self._config.limits.package, datetime.now(UTC))
         wanted = Wanted(self._config.server.url(host), channel, path)
-        with self._half.connect() as network:
-            fetch(wanted, call.plain_file(), self._repository(host, network), judge, Means(network, _read, call.say))
+        with self._connect() as network:
+            fetch(wanted, call.plain_file(), current_repository(self._config, host, network.find), judge, Means(network, _read, call.say))
 
     def _seed(self, fields: Fields, call: Call) -> None:
         """Seed a file for `p2pbin publish`."""
@@ -185,33 +177,42 @@ class Gatekeeper:
         peer = None if fields.null("connect") else fields.address("connect")
         if not call.caller.publisher:
             raise SettingsError("This user may not publish through p2pbind", "Run it as root, or join the group of p2pbind's user")
-        with self._half.connect() as network:
+        with self._connect() as network:
             network.seed(torrent, call.plain_file(), peer)
 
     def _status(self, call: Call) -> None:
-        with self._half.connect() as network:
+        with self._connect() as network:
             status = network.status()
         call.connection.send({"status": status.as_json()})
 
-    def _repository(self, host: str, network: Network) -> VerifiedRepository:
-        """The channel's repository, up to date."""
-        self._config.paths.state.mkdir(mode=0o755, parents=True, exist_ok=True)
-        repository = VerifiedRepository(self._root_json(), f"{self._config.server.url(host)}/tuf", self._cache(), network.find)
-        repository.refresh()
-        return repository
 
-    def _root_json(self) -> bytes:
-        path = self._config.paths.root_json
-        try:
-            with path.open("rb") as file:
-                return file.read(MOST_ROOT)
-        except FileNotFoundError as error:
-            remedy = "Get root.json from the server's operator and compare its fingerprint with the one that the operator shows you"
-            raise SettingsError(f"{path} is missing, so no server is trusted", remedy) from error
+def current_repository(config: Config, host: str, fetch: Fetch) -> VerifiedRepository:
+    """The repository of the server `host`, up to date; `fetch` is the way to it.
 
-    def _cache(self) -> Cache:
-        paths = self._config.paths
-        return Cache(paths.tuf, paths.targets, paths.rulings)
+    Raises SettingsError, UnavailableError and RefusedError.
+    """
+    config.paths.state.mkdir(mode=0o755, parents=True, exist_ok=True)
+    repository = VerifiedRepository(_root_json(config.paths), f"{config.server.url(host)}/tuf", _cache(config.paths), fetch)
+    repository.refresh()
+    return repository
+
+
+def cached_repository(config: Config) -> AbstractContextManager[VerifiedRepository]:
+    """The repository as it was verified last, for users who may not write our state.  Raises as :func:`current_repository`."""
+    return verified_cache(_root_json(config.paths), _cache(config.paths))
+
+
+def _root_json(paths: Paths) -> bytes:
+    try:
+        with paths.root_json.open("rb") as file:
+            return file.read(MOST_ROOT)
+    except FileNotFoundError as error:
+        remedy = "Get root.json from the server's operator and compare its fingerprint with the one that the operator shows you"
+        raise SettingsError(f"{paths.root_json} is missing, so no server is trusted", remedy) from error
+
+
+def _cache(paths: Paths) -> Cache:
+    return Cache(paths.tuf, paths.targets, paths.rulings)
 
 
 def _read(file: int) -> Reading:

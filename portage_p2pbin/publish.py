@@ -36,9 +36,14 @@ from portage_p2pbin.kernel.torrent import Torrent, make_torrent, piece_size
 from portage_p2pbin.net.network import HalfStatus
 from portage_p2pbin.net.trust_server import OfferState, TrustServer
 
+DONE = "done"
+
 POLL = 1.0
 """Seconds between two questions how far the origin is."""
 
+
+SLOWEST = 16 * 1024
+"""Bytes a second with which an origin has to take a file, on top of the patience that it has anyway."""
 
 _PIECE = 1024 * 1024
 
@@ -89,7 +94,7 @@ class Published:
 class Publisher:
     """Publishes for one machine in one channel.
 
-    `folder` is where publications are kept; `patience` is how long the origin may take, in seconds; `tell` gets a few words for
+    `folder` is where publications are kept; `patience` is how many seconds the origin may take to begin; `tell` gets a few words for
     each step that takes time.
     """
 
@@ -107,10 +112,11 @@ class Publisher:
 
         Raises RefusedError with the rule that forbids it, here or at the server, and UnavailableError.
         """
-        folder = self.folder / self.server.name / self.channel / record.file
-        done, package = folder / "done", folder / "package"
-        if done.exists():
-            return Published(Outcome.BEFORE, self._voted(folder))
+        folder = publication(self.folder, self.server.name, self.channel, record)
+        package = folder / "package"
+        if is_done(folder) and _voted(folder).signer == public_key(self.key):
+            package.unlink(missing_ok=True)
+            return Published(Outcome.BEFORE, _voted(folder))
         # P10.2 May it be shared?
         self.rules.check(record)
         # P10.1, P10.3 The recorded file and no other, cleaned.
@@ -123,14 +129,14 @@ class Publisher:
         # P10.5 Vote, then offer.
         taken = self.server.vote(vote)
         outcome = self._offer(package, vote)
-        durable.write(done, b"")
+        durable.write(folder / DONE, b"")
         package.unlink()
         return Published(outcome, vote, taken.level, taken.reason)
 
     def _vote(self, folder: Path, package: Path, record: Record) -> SignedVote:
         """The vote on the cleaned package, made once; only a new machine key signs it again."""
         if (folder / "vote").exists():
-            vote = self._voted(folder)
+            vote = _voted(folder)
             if vote.signer == public_key(self.key):
                 return vote
             said = vote.vote
@@ -150,10 +156,6 @@ class Publisher:
         contents = ContentsDigest(reading.digest)
         return Vote(self.channel, record.definition, contents, digest, record.started, record.finished)
 
-    def _voted(self, folder: Path) -> SignedVote:
-        with (folder / "vote").open("rb") as file:
-            return read_vote(file.read(MOST_ENVELOPE + 1))
-
     def _offer(self, package: Path, vote: SignedVote) -> Outcome:
         """P10.4, P10.5: offer the file, and if it is wanted let the origin have it."""
         with package.open("rb") as file:
@@ -168,7 +170,8 @@ class Publisher:
 
     def _wait(self, torrent: Torrent) -> None:
         """Wait until the origin has taken the file and has found in it what we voted for."""
-        deadline = time.monotonic() + self.patience
+        patience = self.patience + torrent.size / SLOWEST
+        deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
             progress = self.server.offer_progress(torrent.info_hash)
             if progress.state is OfferState.STORED:
@@ -176,7 +179,22 @@ class Publisher:
             if progress.state is OfferState.REFUSED:
                 raise RefusedError("P10.5", torrent.name, f"the server has looked into the file: {progress.reason}")
             time.sleep(POLL)
-        raise UnavailableError(torrent.name, f"the origin has not taken it within {self.patience:.0f} seconds; publish it again to go on")
+        raise UnavailableError(torrent.name, f"the origin has not taken it within {patience:.0f} seconds; publish it again to go on")
+
+
+def publication(root: Path, server: str, channel: Channel, record: Record) -> Path:
+    """The folder below `root` of what is known of publishing one recorded build."""
+    return root / server / channel / record.file
+
+
+def is_done(folder: Path) -> bool:
+    """Is the publication in `folder` at its end?"""
+    return (folder / DONE).exists()
+
+
+def _voted(folder: Path) -> SignedVote:
+    with (folder / "vote").open("rb") as file:
+        return read_vote(file.read(MOST_ENVELOPE + 1))
 
 
 def _clean(record: Record, target: Path) -> None:
@@ -185,7 +203,7 @@ def _clean(record: Record, target: Path) -> None:
     try:
         source = record.path.open("rb")
     except FileNotFoundError as error:
-        raise UnavailableError(str(record.path), "the package file is gone; build it again") from error
+        raise RefusedError("P10.1", str(record.path), "the package file is gone; build it again") from error
     with source, partial.open("w+b") as cleaned:
         if _sha256(source) != record.file:
             raise RefusedError("P10.1", str(record.path), "it is not the file that was built: its SHA-256 is another one")

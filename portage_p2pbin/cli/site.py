@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
 from portage_p2pbin.config import Config, Paths, eprefix_of, load
+from portage_p2pbin.daemon import half_settings, own_half
 from portage_p2pbin.gentoo.settings import BinaryRepository, read_repositories
 from portage_p2pbin.kernel.errors import SettingsError
+from portage_p2pbin.net.http import Http
+from portage_p2pbin.net.trust_server import TrustServer
 
 
 def now() -> datetime:
@@ -42,3 +47,16 @@ class Site:
             raise SettingsError(what, "Add one with sync-uri = p2pbin://HOST/CHANNEL; README.rst shows it")
         names = ", ".join(one.name for one in wanted)
         raise SettingsError(f"binrepos.conf has several sections of ours: {names}", f"Say which: --repository {wanted[0].name}")
+
+    @contextmanager
+    def trust_server(self) -> Iterator[TrustServer]:
+        """The server, reached by a network half of our own if we are root, so that no network code runs as root.
+
+        Raises SettingsError, UnavailableError.
+        """
+        url, host = self.config.server.url(self.repository.host), self.repository.host
+        if os.geteuid() != 0:
+            yield TrustServer(Http(half_settings(self.config, {}, resident=False).http), url, host, now)
+        else:
+            with own_half(self.config) as (_, half), half.connect() as network:
+                yield TrustServer(network, url, host, now)
