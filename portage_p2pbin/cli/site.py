@@ -11,9 +11,11 @@ from typing import Self
 
 from portage_p2pbin.config import Config, Paths, eprefix_of, load
 from portage_p2pbin.daemon import half_settings, own_half
+from portage_p2pbin.gatekeeper import cached_repository, current_repository
 from portage_p2pbin.gentoo.settings import BinaryRepository, read_repositories
 from portage_p2pbin.kernel.errors import SettingsError
 from portage_p2pbin.net.http import Http
+from portage_p2pbin.net.repository import VerifiedRepository
 from portage_p2pbin.net.trust_server import TrustServer
 
 
@@ -60,3 +62,15 @@ class Site:
         else:
             with own_half(self.config) as (_, half), half.connect() as network:
                 yield TrustServer(network, url, host, now)
+
+    @contextmanager
+    def verified(self, server: TrustServer) -> Iterator[VerifiedRepository]:
+        """The verified repository: up to date for those who may write our state, as it was cached for the others.
+
+        Raises SettingsError, UnavailableError and RefusedError.
+        """
+        if os.access(self.config.paths.state, os.W_OK):
+            yield current_repository(self.config, self.repository.host, server.http.find)
+        else:
+            with cached_repository(self.config) as repository:
+                yield repository
