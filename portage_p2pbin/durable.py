@@ -40,6 +40,14 @@ def place(complete: Path, path: Path) -> None:
     _sync(path.parent)
 
 
+def make_folder(path: Path, mode: int = 0o755) -> None:
+    """Make the folder `path`, and those above it that are missing, so that they are still there after a crash.  Raises OSError."""
+    if not path.is_dir():
+        make_folder(path.parent, mode)
+        path.mkdir(mode, exist_ok=True)
+        _sync(path.parent)
+
+
 def _write_beside(path: Path, data: bytes, mode: int) -> Path:
     beside = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}")
     try:

@@ -44,3 +44,12 @@ def test_creating_never_replaces(tmp_path):
         durable.create(tmp_path / "a", b"two", 0o600)
     assert (tmp_path / "a").read_bytes() == b"one"
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_is_on_disk_before_anything_is_put_into_it(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(durable, "_sync", synced.append)
+    durable.make_folder(tmp_path / "a" / "b")
+    durable.make_folder(tmp_path / "a" / "b")
+    assert synced == [tmp_path, tmp_path / "a"]
+    assert (tmp_path / "a" / "b").is_dir()

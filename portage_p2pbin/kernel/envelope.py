@@ -68,13 +68,13 @@ def open_envelope(data: bytes, payload_type: str, what: str) -> Envelope:
     fields = decode(data, what, MOST_ENVELOPE)
     with fields.reading():
         fields.exactly("payloadType", payload_type)
-        payload = fields.of("payload", _base64, MOST_ENVELOPE)
+        payload = fields.of("payload", from_base64, MOST_ENVELOPE)
         signatures = fields.many("signatures", 1)
         if not signatures:
             fields.refuse("nobody has signed it")
         with signatures[0].reading():
             signer = signatures[0].of("keyid", PublicKey)
-            signature = signatures[0].of("sig", _base64)
+            signature = signatures[0].of("sig", from_base64)
     try:
         Ed25519PublicKey.from_public_bytes(bytes.fromhex(signer)).verify(signature, _signed_bytes(payload, payload_type))
     except (InvalidSignature, ValueError) as error:
@@ -91,8 +91,8 @@ def _signed_bytes(payload: bytes, payload_type: str) -> bytes:
     return Dsse(payload, payload_type, {}).pae()
 
 
-def _base64(text: str) -> bytes:
-    """Strict base64: the only spelling of its bytes."""
+def from_base64(text: str) -> bytes:
+    """Strict base64: the only spelling of its bytes.  Raises ValueError."""
     try:
         value = base64.b64decode(text.encode("ascii"), validate=True)
     except (UnicodeEncodeError, binascii.Error) as error:
