@@ -21,14 +21,15 @@ from portage_p2pbin.kernel.errors import RefusedError
 from portage_p2pbin.kernel.model import Cpv, Sha256
 
 _MTIME = re.compile(rb" [0-9]+$")
-_PYC = re.compile(rb"^(obj .*\.pyc) [0-9a-f]{32}$")
+_TIMED = re.compile(rb"^(obj .*\.(?:gz|jar|pyc|zip)) [0-9a-f]{32}$")
+"""The formats whose times P2.6 forgives: two machines that installed the same have other MD5s of them."""
 
 
 def installed_digest(contents: bytes) -> Sha256:
     """The digest `p2pbin-installed-1` of the CONTENTS file of an installed package (docs/decisions/installed-digest.rst).
 
     SHA-256 of its lines in byte order, each ended by a newline, without the mtime that `obj` and `sym` lines end with, and
-    without the MD5 of .pyc files, which hold the time of their making.
+    without the MD5 of files whose format holds the time of their making.
     """
     lines = sorted(_timeless(line) for line in contents.split(b"\n") if line)
     return Sha256(hashlib.sha256(b"".join(line + b"\n" for line in lines)).hexdigest())
@@ -36,7 +37,7 @@ def installed_digest(contents: bytes) -> Sha256:
 
 def _timeless(line: bytes) -> bytes:
     if line.startswith((b"obj ", b"sym ")):
-        return _PYC.sub(rb"\1 -", _MTIME.sub(b"", line))
+        return _TIMED.sub(rb"\1 -", _MTIME.sub(b"", line))
     return line
 
 

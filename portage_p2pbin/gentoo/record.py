@@ -32,8 +32,11 @@ MOST_RECORD = 4 * 1024 * 1024
 
 MOST_REASONS = 20
 
-_FORMATS = {"gpkg": ("gpkg.tar", "gpkg.tar"), "xpak": ("xpak", "tbz2")}
-"""By BINPKG_FORMAT, how the name of a package ends: with a BUILD_ID, and without."""
+_ENDINGS = ("gpkg.tar", "xpak", "tbz2")
+"""How the name of a binary package ends; xpak has two, with a BUILD_ID and without."""
+
+_MOST_CANDIDATES = 3
+"""Files looked at for the package just made: it is the newest, unless two builds of it ended at once."""
 
 _CHUNK = 1024 * 1024
 
@@ -117,8 +120,7 @@ def record_build(environment: Mapping[str, str]) -> Record:
     Raises RefusedError for a build that can never become a vote, and UnavailableError or OSError where its files are not there.
     """
     build = FinishedBuild.of_this_phase(environment)
-    path = package_file(build)
-    file, size = _digest(path, build.info("BINPKGMD5"))
+    path, file, size = find_package(build)
     record = Record(
         definition=build_definition(build),
         path=path,
@@ -134,23 +136,26 @@ def record_build(environment: Mapping[str, str]) -> Record:
     return record
 
 
-def package_file(build: FinishedBuild) -> Path:
-    """Where Portage has put the binary package of `build` (`binarytree._allocate_filename`)."""
-    category, name = build.cpv.category, build.environment["PN"]
-    numbered, plain = _FORMATS[build.environment.get("BINPKG_FORMAT", "gpkg")]
-    build_id = build.info("BUILD_ID")
-    end = f"{name}/{build.cpv.pf}-{build_id}.{numbered}" if build_id else f"{build.cpv.pf}.{plain}"
-    return Path(build.environment["PKGDIR"]) / category / end
+def find_package(build: FinishedBuild) -> tuple[Path, Sha256, int]:
+    """The binary package that Portage has just made, its SHA-256 and its size in bytes.  Raises UnavailableError.
+
+    Its name cannot be known: it ends with a BUILD_ID, but an exported variable BUILD_ID, as continuous integration has, changes
+    what Portage notes of it.  So it is the one with the MD5 that Portage noted.
+    """
+    category = Path(build.environment["PKGDIR"]) / build.cpv.category
+    found = [file for end in _ENDINGS for file in (*category.glob(f"{build.cpv.pf}.{end}"), *category.glob(f"*/{build.cpv.pf}-*.{end}"))]
+    newest_first = sorted(found, key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    for file in newest_first[:_MOST_CANDIDATES]:
+        md5, sha256, size = _digests(file)
+        if md5 == build.info("BINPKGMD5"):
+            return file, sha256, size
+    raise UnavailableError(f"the binary package of {build.cpv}", f"no file in {category} is the one that Portage has just made")
 
 
-def _digest(path: Path, md5: str) -> tuple[Sha256, int]:
-    """SHA-256 and size of a package file that has the MD5 which Portage noted when it had made it."""
-    sha256, noted = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+def _digests(path: Path) -> tuple[str, Sha256, int]:
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     with path.open("rb") as package:
         while chunk := package.read(_CHUNK):
+            md5.update(chunk)
             sha256.update(chunk)
-            noted.update(chunk)
-        size = package.tell()
-    if noted.hexdigest() != md5:
-        raise UnavailableError(str(path), "it is not the file that Portage has just made")
-    return Sha256(sha256.hexdigest()), size
+        return md5.hexdigest(), Sha256(sha256.hexdigest()), package.tell()

@@ -23,7 +23,7 @@ from portage_p2pbin.kernel.errors import RefusedError, SettingsError
 RULE = "P10.2"
 REDISTRIBUTABLE = "@BINARY-REDISTRIBUTABLE"
 
-_LIVE_VERSION = re.compile(r"-9{4,}(?:-r[0-9]+)?$")
+_LIVE_VERSION = re.compile(r"[-.]9{4,}(?:-r[0-9]+)?$")
 
 _SECRET_NAME = re.compile(
     r"id_(?:rsa|dsa|ecdsa|ed25519)(?:_sk)?|ssh_host_[a-z0-9_]+_key|.*\.(?:key|keytab|p12|pfx|jks|kdbx|ppk)|(?:.*[-_.])?(?:priv)?key\.pem"
