@@ -9,6 +9,7 @@ Settings that Gentoo has a place for (P2PBIN_TRUST, package.p2pbin, binrepos.con
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -37,6 +38,12 @@ class Paths:
     """Every name below EPREFIX that the client uses."""
 
     eprefix: Path
+
+    def may_write(self) -> bool:
+        """May this process change what the machine keeps?  The first call makes the folder."""
+        if not self.state.exists() and os.access(self.eprefix, os.W_OK):
+            self.state.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return os.access(self.state, os.W_OK)
 
     @property
     def client_toml(self) -> Path:

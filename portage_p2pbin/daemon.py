@@ -12,7 +12,6 @@ import select
 import signal
 import socket
 import struct
-import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,7 +22,7 @@ from typing import NoReturn, Protocol
 from portage_p2pbin.config import Config, Paths, eprefix_of, load
 from portage_p2pbin.gatekeeper import Caller, Gatekeeper, answer
 from portage_p2pbin.gentoo.settings import read_settings
-from portage_p2pbin.kernel.errors import UnavailableError
+from portage_p2pbin.kernel.errors import SettingsError, UnavailableError
 from portage_p2pbin.kernel.model import Address
 from portage_p2pbin.kernel.torrent import Torrent
 from portage_p2pbin.kernel.wire import Fields
@@ -106,7 +105,7 @@ class Daemon:
             pid = os.fork()
             if pid == 0:
                 self._socket.close()
-                _be_the_gatekeeper(nullcontext(Gatekeeper(self._config, self._half)), connection, caller)
+                _be_the_gatekeeper(nullcontext(Gatekeeper(self._config, self._half.connect)), connection, caller)
             self._children[pid] = caller.trusted
 
     def _reap(self) -> None:
@@ -164,16 +163,25 @@ def call_without_daemon(eprefix: str) -> socket.socket:
     ours, theirs = pair()
     if os.fork() == 0:
         ours.close()
-        _be_the_gatekeeper(_for_one_call(eprefix), theirs, Caller(trusted=True, publisher=True))
+        paths = Paths(eprefix_of({"EPREFIX": eprefix}))
+        _be_the_gatekeeper(_for_one_call(paths), theirs, Caller(trusted=paths.may_write(), publisher=False))
     theirs.close()
     return ours
 
 
 @contextmanager
-def _for_one_call(eprefix: str) -> Iterator[Gatekeeper]:
-    """A gatekeeper with a network half of its own."""
-    with own_half(load(Paths(eprefix_of({"EPREFIX": eprefix})))) as (config, half):
-        yield Gatekeeper(config, half)
+def _for_one_call(paths: Paths) -> Iterator[Gatekeeper]:
+    """A gatekeeper with a network half of its own; without one where it could not keep what it learns."""
+    config = load(paths)
+    if paths.may_write():
+        with own_half(config) as (_, half):
+            yield Gatekeeper(config, half.connect)
+    else:
+        yield Gatekeeper(config, _no_half)
+
+
+def _no_half() -> NoReturn:
+    raise SettingsError("This user may not use the network for this Gentoo", "Run it as root, or start p2pbind")
 
 
 @contextmanager
@@ -196,7 +204,7 @@ def _be_the_gatekeeper(beginning: AbstractContextManager[Gatekeeper], connection
             answer(packets, caller, beginning)
         code = 0
     finally:
-        if sys.exc_info()[0] is not None:
+        if code:
             traceback.print_exc()
         os._exit(code)
 

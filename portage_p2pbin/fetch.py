@@ -149,7 +149,8 @@ def _step(number: int, entry: Entry) -> Iterator[None]:
             raise RefusedError(error.rule, entry.cpv, error.reason) from error
         raise RefusedError(f"P9.{number}", entry.cpv, f"{error.what}: {error.reason} ({error.rule})") from error
     except UnavailableError as error:
-        raise UnavailableError(entry.cpv, f"{error.what}: {error.reason}" if error.what != entry.name else error.reason) from error
+        reason = error.reason if error.what == entry.name else f"{error.what}: {error.reason}"
+        raise UnavailableError(entry.cpv, f"{reason} (P9.{number})") from error
 
 
 @contextmanager
@@ -178,7 +179,7 @@ def _find(wanted: Wanted, repository: Repository) -> Entry:
         for entry in read_page(repository.page(wanted.channel, category), wanted.channel, category):
             if entry.path == wanted.path:
                 return entry
-    raise UnavailableError(wanted.path, "the index lists it no longer; emerge --sync is not needed, just run emerge again")
+    raise UnavailableError(wanted.path, "the index does not list it, or no longer: run emerge again")
 
 
 def _check_not_refused(entry: Entry, judge: Judge) -> None:
@@ -297,4 +298,6 @@ def _say_sources(finished: Finished, say: Callable[[str], None]) -> None:
             say(f" * {received} bytes from {name}")
     for address in finished.banned:
         say(f" * {address} sent pieces that do not belong to the file, and was not asked again")
+    if not (finished.peers or finished.origin or finished.http):
+        say(" * it was on this machine already")
     say(f" * finished in {finished.seconds:.2f} seconds; {finished.origin} bytes from the origin")

@@ -119,14 +119,12 @@ def _ask(uri: str, file: int) -> int:
 def _connect(eprefix: str) -> socket.socket:
     """A connection to p2pbind or, without it, to processes that are there for this call."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    try:
-        connection.connect(os.path.join(eprefix, "run/p2pbin/p2pbind.sock"))
-    except OSError:
-        connection.close()
-        from portage_p2pbin.daemon import call_without_daemon  # takes a hundred times as long to load as all the rest
+    if connection.connect_ex(os.path.join(eprefix, "run/p2pbin/p2pbind.sock")) == 0:
+        return connection
+    connection.close()
+    from portage_p2pbin.daemon import call_without_daemon  # takes a hundred times as long to load as all the rest
 
-        return call_without_daemon(eprefix)
-    return connection
+    return call_without_daemon(eprefix)
 
 
 def _show(line: str) -> None:

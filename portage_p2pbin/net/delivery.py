@@ -49,12 +49,13 @@ class Delivered:
 class Delivery:
     """Gets files and keeps them for others as long as there is room."""
 
-    def __init__(self, http: Http, swarm: Swarm, seeds: Seeds, trackers: Sequence[str]) -> None:
-        """`trackers` are told that this machine has a file; none where it will not stay."""
+    def __init__(self, http: Http, swarm: Swarm, seeds: Seeds, trackers: Sequence[str], *, keeps: bool) -> None:
+        """`trackers` are told that this machine has a file.  Without `keeps` a file is deleted once it is handed over."""
         self.http = http
         self.swarm = swarm
         self.seeds = seeds
         self.trackers = trackers
+        self._keeps = keeps
 
     def torrent(self, server: str, info_hash: InfoHash) -> Torrent:
         """The torrent of this info-hash (P9.5).  Raises UnavailableError, DecodeError, and RefusedError if it is another."""
@@ -66,6 +67,8 @@ class Delivery:
 
     def fetch(self, server: str, torrent: Torrent, file: Sha256, on_progress: OnProgress) -> Delivered:
         """The file of `torrent`, whose SHA-256 is said to be `file`.  Raises UnavailableError if it cannot be had (P9.6)."""
+        if self.swarm.is_whole(torrent.info_hash):
+            return Delivered(self.seeds.file(torrent), {}, 0, 0, (), 0.0)
         try:
             return self.from_swarm(server, torrent, on_progress)
         except UnavailableError as nobody:
@@ -108,8 +111,11 @@ class Delivery:
 
     def keep(self, torrent: Torrent) -> None:
         """Count a file as whole, to be offered to others; the oldest make room for it."""
-        for info_hash in self.seeds.keep(torrent):
-            self.drop(info_hash)
+        if self._keeps:
+            for info_hash in self.seeds.keep(torrent):
+                self.drop(info_hash)
+        elif self.seeds.find(torrent.info_hash) is None:
+            self.drop(torrent.info_hash)
 
     def drop(self, info_hash: InfoHash) -> None:
         """Offer a file no longer, and delete it."""

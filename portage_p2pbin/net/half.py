@@ -46,10 +46,10 @@ class Half:
         self._settings = settings
         self._closing = threading.Event()
         http = Http(settings.http)
-        seeds = Seeds(settings.folder, settings.disk if settings.resident else 0)
+        seeds = Seeds(settings.folder, settings.disk)
         seeds.tidy()
         trackers = [f"{url}/announce" for url in settings.servers.values()] if settings.resident else []
-        self._delivery = Delivery(http, Swarm(settings.folder, settings.swarm), seeds, trackers)
+        self._delivery = Delivery(http, Swarm(settings.folder, settings.swarm), seeds, trackers, keeps=settings.resident)
 
     def start(self) -> None:
         """If this process is to stay: seed what is here, and ask the servers what else to hold."""
@@ -187,7 +187,8 @@ def _send_body(body: bytes, connection: Packets) -> None:
 
 
 def _copy(source: BinaryIO, target: BinaryIO, size: int) -> None:
-    """Copy exactly `size` bytes."""
+    """Copy exactly `size` bytes, from the start: whoever sent the descriptor may have read it already."""
+    source.seek(0)
     left = size
     while left and (piece := source.read(min(_PIECE, left))):
         target.write(piece)

@@ -12,7 +12,6 @@ import pwd
 import resource
 import signal
 import socket
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -120,7 +119,7 @@ def _be_the_half(settings: HalfSettings, account: pwd.struct_passwd | None, cont
         half.close()
         code = 0
     finally:
-        if sys.exc_info()[0] is not None:
+        if code:
             traceback.print_exc()
         os._exit(code)
 

@@ -119,6 +119,11 @@ class Swarm:
         """Is the torrent here, whole or in part?"""
         return info_hash in self._known
 
+    def is_whole(self, info_hash: InfoHash) -> bool:
+        """Is all of it here?"""
+        watched = self._known.get(info_hash)
+        return watched is not None and watched.finished
+
     def path(self, torrent: Torrent) -> Path:
         """Where a download of `torrent` lies."""
         return self._folder / torrent.info_hash / torrent.name
