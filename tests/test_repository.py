@@ -13,7 +13,7 @@ from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 from portage_p2pbin.kernel.model import Channel, Operator, Role
 from portage_p2pbin.kernel.roster import Contributor, Roster, Ruling, RulingKind, Rulings
 from portage_p2pbin.net import repository as client_side
-from portage_p2pbin.net.repository import VerifiedRepository, verified_cache
+from portage_p2pbin.net.repository import Cache, VerifiedRepository, expiries, verified_cache
 from tests.makers import fingerprint, machine_key
 from tests.site import CHANNEL, POLICY, Site, now
 
@@ -271,3 +271,15 @@ def everything_in(folder):
 
 def test_the_fingerprint_is_of_the_file_that_users_get(site):
     assert ceremonies.fingerprint(site.root_json) == ceremonies.fingerprint((site.offline / "root.json").read_bytes())
+
+
+def test_until_when_the_cache_is_good(site):
+    site.client().refresh()
+    found = expiries(site.cache())
+    assert set(found) == {"root", "timestamp", "snapshot", "targets", "roster", "rulings", "index"}
+    assert list(found.values()) == sorted(found.values())
+    assert next(iter(found)) == "timestamp"
+
+
+def test_a_cache_that_is_not_there_has_no_expiries(tmp_path):
+    assert expiries(Cache(tmp_path / "metadata", tmp_path / "targets", tmp_path / "rulings.json")) == {}

@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -219,6 +220,18 @@ def verified_cache(root_json: bytes, cache: Cache) -> Iterator[VerifiedRepositor
         repository = VerifiedRepository(root_json, "cache:", own, partial(_read_cache, cache))
         repository.refresh()
         yield repository
+
+
+def expiries(cache: Cache) -> dict[str, datetime]:
+    """Until when the cached metadata of each role is good, soonest first; for `p2pbin status`.
+
+    Not verified again: whoever can write the cache is root.  Raises UnavailableError if it cannot be read.
+    """
+    found = {}
+    with _sorted_errors():
+        for path in cache.metadata.glob("*.json"):
+            found[path.stem] = Metadata.from_bytes(path.read_bytes()).signed.expires
+    return dict(sorted(found.items(), key=lambda role: role[1]))
 
 
 def _read_cache(cache: Cache, url: str, most: int) -> bytes | None:
