@@ -192,14 +192,14 @@ def current_repository(config: Config, host: str, fetch: Fetch) -> VerifiedRepos
     Raises SettingsError, UnavailableError and RefusedError.
     """
     config.paths.state.mkdir(mode=0o755, parents=True, exist_ok=True)
-    repository = VerifiedRepository(_root_json(config.paths), f"{config.server.url(host)}/tuf", _cache(config.paths), fetch)
+    repository = VerifiedRepository(_root_json(config.paths), f"{config.server.url(host)}/tuf", repository_cache(config.paths), fetch)
     repository.refresh()
     return repository
 
 
 def cached_repository(config: Config) -> AbstractContextManager[VerifiedRepository]:
     """The repository as it was verified last, for users who may not write our state.  Raises as :func:`current_repository`."""
-    return verified_cache(_root_json(config.paths), _cache(config.paths))
+    return verified_cache(_root_json(config.paths), repository_cache(config.paths))
 
 
 def _root_json(paths: Paths) -> bytes:
@@ -211,7 +211,8 @@ def _root_json(paths: Paths) -> bytes:
         raise SettingsError(f"{paths.root_json} is missing, so no server is trusted", remedy) from error
 
 
-def _cache(paths: Paths) -> Cache:
+def repository_cache(paths: Paths) -> Cache:
+    """Where the verified repository is kept."""
     return Cache(paths.tuf, paths.targets, paths.rulings)
 
 
