@@ -95,9 +95,7 @@ def _as_json(status: Status) -> Mapping[str, object]:
     repositories = () if settings is None else settings.repositories
     return {
         "threshold": None if settings is None else int(settings.thresholds.default),
-        "repositories": []
-        if settings is None
-        else [{"name": one.name, "host": one.host, "channel": one.channel} for one in settings.repositories],
+        "repositories": [{"name": one.name, "host": one.host, "channel": one.channel} for one in repositories],
         "daemon": None if status.daemon is None else status.daemon.as_json(),
         "expires": {role: spelt(time) for role, time in status.expiries.items()},
         "registration": None if found is None else {"identity": found.identity, "key": found.key.public, "server": found.server},
