@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import waitress
+
 from p2pbin_server import ceremonies
 from p2pbin_server.app import State, application
 from p2pbin_server.electorate import Voters
@@ -25,11 +26,10 @@ from p2pbin_server.store import Store
 from p2pbin_server.tables import Registered, StoredFile
 from p2pbin_server.tracker import Swarms
 from p2pbin_server.web.api import Service
-
 from portage_p2pbin.kernel.envelope import public_key
 from portage_p2pbin.kernel.index import file_name
 from portage_p2pbin.kernel.model import ContentsDigest, Role, Sha1, Sha256
-from portage_p2pbin.kernel.roster import Roster
+from portage_p2pbin.kernel.roster import Roster, Ruling, RulingKind, Rulings, read_rulings
 from portage_p2pbin.kernel.statements import SignedCertificate, SignedVote, sign_request
 from portage_p2pbin.kernel.torrent import make_torrent
 from portage_p2pbin.kernel.trust import Electorate
@@ -103,6 +103,12 @@ class Rig:
         previous = repository.current("roster").metadata
         signed = ceremonies.sign_roster(new, self.site.offline, previous, self.site.lifetimes, NOW)
         repository.import_signed("roster", signed, NOW)
+
+    def import_ruling(self, kind: RulingKind, subject: str) -> None:
+        repository = self.site.repository
+        previous = repository.current("rulings")
+        rulings = Rulings((*read_rulings(previous.target).entries, Ruling(kind, subject, "a test", NOW)))
+        repository.import_signed("rulings", ceremonies.sign_rulings(rulings, self.site.offline, previous, self.site.lifetimes, NOW), NOW)
 
     def register(self, seed: int) -> None:
         key = public_key(new_key(seed))

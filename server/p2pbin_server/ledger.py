@@ -22,6 +22,7 @@ from portage_p2pbin.kernel.errors import RefusedError
 from portage_p2pbin.kernel.model import Channel, ContentsDigest, Level, PublicKey, Role
 from portage_p2pbin.kernel.roster import MachineKey, RulingKind
 from portage_p2pbin.kernel.statements import SignedCertificate, SignedVote
+from portage_p2pbin.kernel.targets import page_file
 from portage_p2pbin.kernel.trust import Electorate
 
 DAY = timedelta(days=1)
@@ -74,7 +75,8 @@ def cast(transaction: Transaction, electorate: Electorate, signed: SignedVote, r
 
 
 def _check_channel(signed: SignedVote, rules: Rules) -> None:
-    """P7.2: a channel of this server, and a definition that belongs there."""
+    """P7.2: a channel of this server, a category that can have a page, and a definition that belongs there."""
+    page_file(signed.vote.channel, signed.vote.cpv.category)
     baseline = rules.channels.get(signed.vote.channel)
     if baseline is None:
         raise RefusedError("P7.2", f"vote on {signed.vote.cpv}", f"there is no channel {signed.vote.channel} here")

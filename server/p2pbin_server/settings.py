@@ -6,6 +6,7 @@ and the error says which one is not.  etc/server.toml documents each setting; a 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -142,6 +143,8 @@ def _read(top: _Table, eprefix: Path) -> Settings:
     )
     for table in (server, jobs, placement, clashes, index):
         table.finish()
+    if "origin" in settings.roles and ipaddress.ip_address(settings.origin.address.host).is_unspecified:
+        top.refuse("[origin] address", "must be set, since the origin listens on every address")
     return settings
 
 
