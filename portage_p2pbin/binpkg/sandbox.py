@@ -1,8 +1,9 @@
 """The reading half: read a hostile package in a child that can do nothing else (P9.8).
 
 The child is forked, not executed, since other users may not be able to read the interpreter; so everything it needs is imported
-here.  It gives up all that :mod:`portage_p2pbin.binpkg.confinement` takes away, reads the open file it was given, and writes
-one answer to a pipe: manifest and metadata, or why the package is refused.
+here.  It gives up all that :mod:`portage_p2pbin.binpkg.confinement` takes away, reads the open file it was given, and writes to two
+pipes: to the first the manifest or the cleaned package, to the second, as JSON, what else there is to say, or why the package is
+refused.
 
 An attacker who takes the child over can answer wrongly for that one file and burn a bounded amount of time and memory.  So the
 answer is decoded as strictly as anything else from outside.
@@ -61,98 +62,94 @@ def read_sandboxed(fd: int, *, limits: Limits = Limits()) -> Reading:
     Raises what :func:`portage_p2pbin.binpkg.contents.read_package` raises, and :class:`RefusedError` ``P9.8`` where the child
     exceeded `limits`, crashed or answered nonsense.  The position of `fd` changes.  Does not check that the child was honest.
     """
-    text = b"".join(_work_of_child(fd, _read, limits, limits.answer))
-    end = _end_of_body(text)
-    match _said(text[end:]):
+    pieces: list[bytes] = []
+    match _work_of_child(fd, _read, pieces.append, limits, limits.answer):
         case {"metadata": dict(metadata), "ebuild_sha256": str(ebuild), "droppings": list(droppings)}:
             texts = [*metadata.values(), *droppings]
             if _SHA256(ebuild) and all(isinstance(value, str) for value in texts):
-                manifest = text[: end - 1]
+                manifest = b"".join(pieces)
                 return Reading(DIGEST_PREFIX + sha256(manifest).hexdigest(), manifest, metadata, ebuild, tuple(droppings))
-    raise RefusedError("P9.8", _WHAT, "its reader answered nonsense")
+    raise _nonsense()
 
 
 def clean_sandboxed(fd: int, target: BinaryIO, *, prefix: str, limits: Limits = Limits()) -> None:
-    """Write the cleaned form of the package in the open file `fd` to `target`, which stands at its start, is empty and can be read.
+    """Write the cleaned form of the package in the open file `fd` to `target`.
 
     The same as :func:`portage_p2pbin.binpkg.cleaning.clean_package` in a confined child, with its errors and those of
     :func:`read_sandboxed`; `target` then holds a part of a package.
     """
     most = os.fstat(fd).st_size + MOST_GROWTH
-    for piece in _work_of_child(fd, partial(_clean, prefix=prefix), limits, most):
-        target.write(piece)
-    size = target.tell()
-    start = max(0, size - _PIECE)
-    target.seek(start)
-    tail = target.read()
-    end = _end_of_body(tail)
-    if _said(tail[end:]) != {"cleaned": True}:
-        raise RefusedError("P9.8", _WHAT, "its reader answered nonsense")
-    target.truncate(start + end - 1)
-    target.seek(0, os.SEEK_END)
+    if _work_of_child(fd, partial(_clean, prefix=prefix), target.write, limits, most) != {"cleaned": True}:
+        raise _nonsense()
 
 
-def _work_of_child(fd: int, work: Work, limits: Limits, most: int) -> Iterator[bytes]:
-    """Do `work` in a confined child and give what it writes, at most `most` bytes."""
-    answer, target = os.pipe()
+def _work_of_child(fd: int, work: Work, take: Callable[[bytes], object], limits: Limits, most: int) -> object:
+    """Do `work` in a confined child, `take` what it writes, at most `most` bytes, and return what it says."""
+    body, body_end = os.pipe()
+    said, said_end = os.pipe()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _child(fd, target, limits, parent, work)
-    os.close(target)
+        _child(fd, body_end, said_end, limits, parent, work)
+    os.close(body_end)
+    os.close(said_end)
+    deadline = time.monotonic() + limits.seconds
     try:
-        yield from _receive(answer, limits, most)
+        for piece in _receive(body, deadline, most):
+            take(piece)
+        return _decode(b"".join(_receive(said, deadline, limits.answer)))
     finally:
-        os.close(answer)
+        os.close(body)
+        os.close(said)
         _end(child)
 
 
-def _child(fd: int, target: int, limits: Limits, parent: int, work: Work) -> NoReturn:
+def _child(fd: int, body: int, said: int, limits: Limits, parent: int, work: Work) -> NoReturn:
     """Be the reading half.  Whatever happens, this process ends here and no caller's code runs in it."""
     try:
         os.setsid()
-        fd = _keep_only(fd, target)
+        fd = _keep_only(fd, body, said)
         confine(Bounds(limits.memory, limits.seconds), parent)
         os.lseek(fd, 0, os.SEEK_SET)
-        with open(target, "wb") as pipe:
-            _answer(fd, pipe, work)
+        answer = _answer(fd, body, work)
+        with open(said, "wb") as pipe:
+            pipe.write(json.dumps(answer).encode("ascii"))
     finally:
         os._exit(0)
 
 
-def _keep_only(fd: int, target: int) -> int:
-    """Close every file but the package and the pipe, and return the package's descriptor."""
+def _keep_only(fd: int, *pipes: int) -> int:
+    """Close every file but the package and the pipes, and return the package's descriptor."""
     if fd < 3:
         fd = os.dup(fd)
     null = os.open("/dev/null", os.O_RDWR)
     for standard in range(3):
         os.dup2(null, standard)
-    low, high = sorted((fd, target))
-    os.closerange(3, low)
-    os.closerange(low + 1, high)
-    os.closerange(high + 1, os.sysconf("SC_OPEN_MAX"))
+    start = 3
+    for kept in sorted((fd, *pipes)):
+        os.closerange(start, kept)
+        start = kept + 1
+    os.closerange(start, os.sysconf("SC_OPEN_MAX"))
     return fd
 
 
-def _answer(fd: int, pipe: BinaryIO, work: Work) -> None:
-    """Give the answer: what `work` writes, then one line of JSON that says the rest, or why there is no more."""
+def _answer(fd: int, body: int, work: Work) -> dict[str, object]:
+    """Do `work`, and return what there is to say: its own answer, or why it has none."""
     try:
-        with open(fd, "rb", buffering=0, closefd=False) as file:
-            said = work(file, pipe)
+        with open(fd, "rb", buffering=0, closefd=False) as file, open(body, "wb", buffering=_PIECE) as pipe:
+            return work(file, pipe)
     except RefusedError as error:
-        said = {"refused": [error.rule, error.what, error.reason]}
+        return {"refused": [error.rule, error.what, error.reason]}
     except UnavailableError as error:
-        said = {"unavailable": [error.what, error.reason]}
+        return {"unavailable": [error.what, error.reason]}
     except MemoryError:
-        said = {"refused": ["P9.8", _WHAT, "reading it takes too much memory"]}
-    pipe.write(b"\n" + json.dumps(said).encode("ascii") + b"\n")
+        return {"refused": ["P9.8", _WHAT, "reading it takes too much memory"]}
 
 
 def _read(file: BinaryIO, pipe: BinaryIO) -> dict[str, object]:
     """Write the manifest."""
     findings = examine(file)
-    for batch in _batches(findings.manifest.lines()):
-        pipe.write(batch)
+    pipe.writelines(findings.manifest.lines())
     return {"metadata": dict(findings.metadata), "ebuild_sha256": findings.ebuild_sha256, "droppings": findings.droppings}
 
 
@@ -162,52 +159,37 @@ def _clean(file: BinaryIO, pipe: BinaryIO, *, prefix: str) -> dict[str, object]:
     return {"cleaned": True}
 
 
-def _batches(lines: Iterator[bytes]) -> Iterator[bytes]:
-    """Join lines to pieces that are worth a system call."""
-    batch: list[bytes] = []
-    size = 0
-    for line in lines:
-        batch.append(line)
-        size += len(line)
-        if size >= _PIECE:
-            yield b"".join(batch)
-            batch, size = [], 0
-    yield b"".join(batch)
-
-
-def _receive(answer: int, limits: Limits, most: int) -> Iterator[bytes]:
+def _receive(pipe: int, deadline: float, most: int) -> Iterator[bytes]:
     """Give what the child writes until it closes the pipe."""
-    deadline = time.monotonic() + limits.seconds
     poll = select.poll()
-    poll.register(answer, select.POLLIN)
-    left = most
+    poll.register(pipe, select.POLLIN)
     while poll.poll(max(0, (deadline - time.monotonic()) * 1000)):
-        piece = os.read(answer, _PIECE)
+        piece = os.read(pipe, _PIECE)
         if not piece:
             return
-        left -= len(piece)
-        if left < 0:
-            raise RefusedError("P9.8", _WHAT, f"its manifest and metadata have more than {most} bytes")
+        most -= len(piece)
+        if most < 0:
+            raise RefusedError("P9.8", _WHAT, "its manifest, its metadata or what cleaning leaves of it is too large")
         yield piece
-    raise RefusedError("P9.8", _WHAT, f"reading it takes more than {limits.seconds} seconds")
+    raise RefusedError("P9.8", _WHAT, "reading it takes too much time")
 
 
 def _end(child: int) -> None:
     """End the child and all that it started: its process group, which nothing in it is able to leave."""
+    os.kill(child, signal.SIGKILL)
     with suppress(ProcessLookupError):
         os.killpg(child, signal.SIGKILL)
     os.waitpid(child, 0)
 
 
-def _end_of_body(text: bytes) -> int:
-    """Return where the last line begins."""
-    return text.rfind(b"\n", 0, -1) + 1
+def _nonsense() -> RefusedError:
+    return RefusedError("P9.8", _WHAT, "its reader answered nonsense")
 
 
-def _said(line: bytes) -> object:
-    """Decode the last line of the child's answer, and raise the error that it tells of."""
+def _decode(text: bytes) -> object:
+    """Decode what the child says, and raise the error that it tells of."""
     try:
-        said: object = json.loads(line.decode("ascii"))
+        said: object = json.loads(text.decode("ascii"))
     except (ValueError, RecursionError) as error:
         raise RefusedError("P9.8", _WHAT, "its reader ended without an answer: it crashed or took too much memory or time") from error
     match said:
