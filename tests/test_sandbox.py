@@ -120,8 +120,8 @@ def test_it_has_no_network(monkeypatch, package):
 
 @needs_root
 def test_it_is_in_a_network_of_its_own(monkeypatch, package):
-    ours = os.stat("/proc/self/ns/net").st_ino
-    assert outcome(monkeypatch, package, lambda: os.stat("/proc/self/ns/net").st_ino) != str(ours)
+    ours = Path("/proc/self/ns/net").stat().st_ino
+    assert outcome(monkeypatch, package, lambda: Path("/proc/self/ns/net").stat().st_ino) != str(ours)
 
 
 def test_it_opens_no_file_for_writing(monkeypatch, package):
@@ -140,7 +140,7 @@ def test_it_grows_no_file_that_is_open(monkeypatch, package, tmp_path):
 
 def test_it_reads_nothing_but_programs(monkeypatch, package):
     assert outcome(monkeypatch, package, lambda: Path("/etc/passwd").read_bytes()) == "PermissionError"
-    assert outcome(monkeypatch, package, lambda: len(os.listdir("/proc"))) == "PermissionError"
+    assert outcome(monkeypatch, package, lambda: list(Path("/proc").iterdir())) == "PermissionError"
     assert outcome(monkeypatch, package, lambda: bool(Path("/usr/bin/env").read_bytes())) == "True"
 
 
@@ -150,7 +150,7 @@ def test_it_has_no_other_open_file(monkeypatch, package, tmp_path):
 
 
 def test_its_standard_files_are_nothing(monkeypatch, package):
-    null = os.stat("/dev/null").st_rdev
+    null = Path("/dev/null").stat().st_rdev
     assert outcome(monkeypatch, package, lambda: [os.fstat(fd).st_rdev for fd in range(3)]) == str([null] * 3)
 
 
@@ -238,10 +238,10 @@ def test_the_digest_is_that_of_the_manifest_and_not_what_the_child_says(monkeypa
 
 
 def test_nothing_is_left_behind(monkeypatch, package):
-    files, threads = os.listdir("/proc/self/fd"), threading.active_count()
-    doing(monkeypatch, lambda: time.sleep(60) if os.fork() else time.sleep(60))
+    files, threads = list(Path("/proc/self/fd").iterdir()), threading.active_count()
+    doing(monkeypatch, lambda: (os.fork(), time.sleep(60)))
     refusal_of(package, seconds=1)
-    assert len(os.listdir("/proc/self/fd")) == len(files)
+    assert len(list(Path("/proc/self/fd").iterdir())) == len(files)
     assert threading.active_count() == threads
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

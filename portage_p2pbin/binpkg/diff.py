@@ -45,6 +45,7 @@ Entry = Mapping[str, str]
 """The keywords of one entry."""
 
 _LINE = re.compile(r"(\./\S{1,16000})((?: [a-z0-9_.\\-]{1,1000}=[!-~]{0,300000})+)")
+_WORD = re.compile(r" ([^=]+)=(\S*)")
 _PERMISSIONS = ("mode", "uid", "uname", "gid", "gname")
 _CODE_KEYS = re.compile(r"\./metadata/(environment\.bz2|[^/]*\.ebuild)").fullmatch
 _CODE_NAMES = re.compile(
@@ -74,8 +75,8 @@ def _decode(manifest: bytes) -> dict[str, Entry]:
     entries: dict[str, Entry] = {}
     for line in lines:
         match = _LINE.fullmatch(line)
-        words = [word.split("=", 1) for word in match[2].split(" ")[1:]] if match else []
-        entry = {key: value for key, value in words}
+        words = _WORD.findall(match[2]) if match else []
+        entry = dict(words)
         if not match or len(entry) != len(words) or match[1] in entries:
             raise RefusedError("P2.1", "the manifest", f"not an entry, or one that is there twice: {line}")
         entries[match[1]] = entry
