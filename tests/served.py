@@ -20,6 +20,7 @@ from p2pbin_server import ceremonies
 from p2pbin_server.app import State, application
 from p2pbin_server.electorate import Voters
 from p2pbin_server.ledger import Answer, cast, certify
+from p2pbin_server.offers import Bounds
 from p2pbin_server.publishing import Publisher
 from p2pbin_server.settings import parse
 from p2pbin_server.store import Store
@@ -97,6 +98,9 @@ class Rig:
     @property
     def electorate(self) -> Electorate:
         return self.service.voters.at(self.now)
+
+    def bounds(self) -> Bounds:
+        return Bounds(self.service.settings.origin, self.service.settings.limits)
 
     def import_roster(self, new: Roster) -> None:
         repository = self.site.repository

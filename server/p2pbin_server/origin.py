@@ -11,6 +11,7 @@ import json
 import os
 import sys
 import threading
+import traceback
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,7 @@ class Origin(threading.Thread):
             while not self._closing.is_set():
                 self._service.offered.clear()
                 self.seed_listed()
-                running = {provider: task for provider, task in running.items() if not task.done()}
+                running = {provider: task for provider, task in running.items() if not _is_done(task)}
                 with self._service.store.reading() as transaction:
                     waiting = transaction.open_offers()
                 for offer in waiting:
@@ -100,7 +101,7 @@ class Origin(threading.Thread):
         except OSError as error:
             state, reason = OfferState.REFUSED, f"the server could not store it: {error.strerror}"
             print(f"p2pbin-server: {offer.info_hash}: {error}", file=sys.stderr, flush=True)
-        if self._closing.is_set():
+        if self._closing.is_set() and state is OfferState.REFUSED:
             return  # taken up again at the next start
         self._swarm.forget(offer.info_hash)
         with self._service.store.writing() as transaction:
@@ -112,6 +113,9 @@ class Origin(threading.Thread):
         torrent = read_torrent(offer.torrent)
         with self._service.store.reading() as transaction:
             signed = transaction.vote(offer.vote)
+            kept = None if signed is None or signed.vote.file is None else transaction.file(signed.vote.file)
+        if kept is not None and kept.provider == offer.provider:
+            return  # the server was stopped before it said so
         if signed is None or signed.vote.file is None:
             raise RefusedError("P10.5", f"offer of {torrent.name}", "its vote is not here")
         sources = Sources([(offer.address, offer.port)])
@@ -143,6 +147,13 @@ class Origin(threading.Thread):
             digests = checked.sha256, checked.sha1, offer.size, offer.info_hash
             stored = StoredFile(*digests, *build, signed.vote.contents, checked.metadata, offer.provider, offer.address, seconds(now))
             transaction.add_file(stored)
+
+
+def _is_done(task: Future[None]) -> bool:
+    """Has it ended?  A bug in it is shown, and the offer is taken up again later."""
+    if task.done() and (error := task.exception()) is not None:
+        traceback.print_exception(error)
+    return task.done()
 
 
 @dataclass(frozen=True, slots=True)
