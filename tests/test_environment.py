@@ -1,4 +1,8 @@
-"""The reader of saved environments, against itself and against bash."""
+"""The reader of saved environments, against itself and against bash.
+
+Its parts are portage_p2pbin.binpkg.environment_variables for the lines before the functions, portage_p2pbin.binpkg.environment_functions
+for the rest, and below that portage_p2pbin.binpkg.environment_commands and portage_p2pbin.binpkg.environment_words.
+"""
 
 import os
 import re
