@@ -192,7 +192,7 @@ class Swarm:
         watched = self._known.get(info_hash)
         for peer in [] if watched is None else watched.handle.get_peer_info():
             sent[peer.ip[0]] += peer.total_upload
-        return dict(sent)
+        return dict(+sent)
 
     def forget(self, info_hash: InfoHash) -> None:
         """Leave this swarm and delete what was downloaded of it.  A file that was only seeded stays."""
