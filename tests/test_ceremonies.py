@@ -4,12 +4,12 @@ import stat
 from datetime import timedelta
 
 import pytest
-from p2pbin_server import ceremonies, keys
-from p2pbin_server.ceremonies import Lifetimes, Signed, countersign, renew, sign_roster, sign_rulings
-from p2pbin_server.repository import Repository
 from securesystemslib.signer import CryptoSigner
 from tuf.api.metadata import Metadata, Root, Targets
 
+from p2pbin_server import ceremonies, keys
+from p2pbin_server.ceremonies import Lifetimes, Signed, countersign, renew, sign_roster, sign_rulings
+from p2pbin_server.repository import Repository
 from portage_p2pbin.kernel.errors import RefusedError, SettingsError
 from portage_p2pbin.kernel.model import Operator, Role
 from portage_p2pbin.kernel.roster import Contributor, Policy, Roster, Ruling, RulingKind, Rulings
@@ -200,10 +200,13 @@ def test_a_roster_that_nobody_can_read_is_not_imported(site):
     assert site.repository.roster() == Roster((), POLICY)
 
 
-@pytest.mark.parametrize("metadata", [b"", b"{}", b"[]", None])
-def test_what_is_no_roster_metadata_is_not_imported(site, metadata):
-    data = metadata if metadata is not None else site.root_json
-    refused("P7.1", site.repository.import_signed, "roster", Signed(data, b""), now())
+@pytest.mark.parametrize("metadata", [b"", b"{}", b"[]"])
+def test_what_is_no_metadata_is_not_imported(site, metadata):
+    assert "no TUF metadata" in refused("P7.1", site.repository.import_signed, "roster", Signed(metadata, b""), now())
+
+
+def test_metadata_of_another_type_is_not_imported(site):
+    assert refused("P7.1", site.repository.import_signed, "roster", Signed(site.root_json, b""), now()) == "metadata of type root"
 
 
 def test_a_stolen_server_cannot_drive_the_roster_version_up(site):

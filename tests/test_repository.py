@@ -5,10 +5,12 @@ import stat
 import threading
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from p2pbin_server import ceremonies
+from tuf.ngclient import Updater
 
+from p2pbin_server import ceremonies
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 from portage_p2pbin.kernel.model import Channel, Operator, Role
 from portage_p2pbin.kernel.roster import Contributor, Roster, Ruling, RulingKind, Rulings
@@ -161,6 +163,16 @@ def test_a_damaged_cache_is_mended(site):
         path.write_bytes(b"damaged")
     client.refresh()
     assert client.page(CHANNEL, "app-misc") == b"one"
+
+
+def test_what_is_found_in_the_cache_counts_and_not_what_was_received(site, monkeypatch):
+    site.repository.publish_pages(CHANNEL, PAGES, now())
+    client = site.client()
+    client.refresh()
+    monkeypatch.setattr(Updater, "download_target", lambda self, listed, path: Path(path).write_bytes(b"bad"))
+    with pytest.raises(RefusedError, match=r"P7\.1"):
+        client.page(CHANNEL, "app-misc")
+    assert sorted(path.name for path in site.cache().targets.iterdir()) == ["roster.json", "rulings.json"]
 
 
 def test_a_cache_that_cannot_be_written(site):

@@ -159,17 +159,7 @@ class VerifiedRepository:
             raise RefusedError("P7.1", path, f"{listed.length} bytes, more than the {most} allowed")
         cached = self._cache.targets / quote(path, safe="")
         data = _verified(cached, listed)
-        if data is None:
-            beside = cached.with_name(f".{secrets.token_hex(8)}")
-            try:
-                updater.download_target(listed, str(beside))
-                beside.replace(cached)
-            finally:
-                beside.unlink(missing_ok=True)
-            data = _verified(cached, listed)
-        if data is None:
-            raise UnavailableError(path, "the cache does not hold what was just written")
-        return data
+        return _download(updater, listed, cached) if data is None else data
 
     def _load_index(self, updater: Updater) -> Targets:
         """What role `index` lists.  python-tuf verifies and stores it when a file of that role is looked up, but does not show it."""
@@ -269,7 +259,7 @@ class _Fetcher(FetcherInterface):
     def _fetch(self, url: str) -> Iterator[bytes]:
         body = self._get(url, self._most)
         if body is None:
-            raise DownloadHTTPError(f"the server has no {url}", 404)
+            raise DownloadHTTPError(f"there is no {url}", 404)
         return iter([body])
 
 
@@ -298,4 +288,17 @@ def _verified(path: Path, listed: TargetFile) -> bytes | None:
         listed.verify_length_and_hashes(data)
     except (FileNotFoundError, RepositoryError):
         return None
+    return data
+
+
+def _download(updater: Updater, listed: TargetFile, cached: Path) -> bytes:
+    """Fetch a file into the cache; its bytes as they were found there."""
+    beside = cached.with_name(f".{secrets.token_hex(8)}")
+    try:
+        updater.download_target(listed, str(beside))
+        data = beside.read_bytes()
+        listed.verify_length_and_hashes(data)
+        beside.replace(cached)
+    finally:
+        beside.unlink(missing_ok=True)
     return data
