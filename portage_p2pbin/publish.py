@@ -38,6 +38,9 @@ from portage_p2pbin.net.trust_server import OfferState, TrustServer
 
 DONE = "done"
 
+PATIENCE = 600.0
+"""Seconds that the origin may take to begin: it takes in one package after the other."""
+
 POLL = 1.0
 """Seconds between two questions how far the origin is."""
 

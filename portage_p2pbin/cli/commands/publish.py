@@ -15,10 +15,7 @@ from portage_p2pbin.gentoo.atoms import matching
 from portage_p2pbin.gentoo.record import Record, find_record, recorded
 from portage_p2pbin.kernel.errors import ExitCode, RefusedError, SettingsError, printable
 from portage_p2pbin.machine_key import load_machine_key
-from portage_p2pbin.publish import Outcome, Published, Publisher, SharingRules, is_done, publication
-
-PATIENCE = 600.0
-"""Seconds that the origin may take to begin: it takes in one package after the other."""
+from portage_p2pbin.publish import PATIENCE, Outcome, Published, Publisher, SharingRules, is_done, publication
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
