@@ -21,16 +21,20 @@ from portage_p2pbin.binpkg import environment
 from portage_p2pbin.binpkg.gpkg import FOLDER_NAME, Gpkg, GpkgPart, PartHashes
 from portage_p2pbin.binpkg.metadata import CLEANED_KEYS, ENVIRONMENT, ebuild_name, unpack_environment
 from portage_p2pbin.binpkg.tar import BLOCK, RECORD
+from portage_p2pbin.binpkg.xpak import has_xpak
 from portage_p2pbin.kernel.errors import RefusedError
 
 
 def clean_package(source: BinaryIO, target: BinaryIO, *, prefix: str) -> None:
-    """Write the cleaned form of the gpkg in `source` to `target`; both stand at their start.
+    """Write the cleaned form of the gpkg in `source`, which can be sought, to `target`, which stands at its start.
 
     `prefix` is the name of the folder inside the gpkg: PF, or PF, a hyphen and the build id, which BUILD_ID then becomes.
     Raises :class:`RefusedError` where the package or its environment breaks P2.2 to P2.4; `target` then holds a part of a
     package.
     """
+    if has_xpak(source):
+        raise RefusedError("P2.5", "the package", 'it is an xpak, which cannot be published; build it with BINPKG_FORMAT="gpkg"')
+    source.seek(0)
     package = Gpkg(source)
     stored = package.metadata()
     build_id = _build_id(stored, prefix)
