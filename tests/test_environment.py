@@ -468,12 +468,12 @@ def test_a_name_in_a_function_keeps_a_variable():
     assert parse(saved + body('    echo "${FOREIGN_TOO}"')).droppings(EBUILD) == ("FOREIGN",)
 
 
-@pytest.mark.parametrize("name", sorted(names.REFUSED_VARIABLES))
+@pytest.mark.parametrize("name", [*sorted(names.REFUSED_VARIABLES), b"___x"])
 def test_a_variable_that_takes_over_is_refused(name):
     assert "takes over programs" in refusal(b'declare -- %s="x"\n' % name)
 
 
-@pytest.mark.parametrize("name", ["elog", "die", "cp", "source", "has", "unset", "command_not_found_handle", "local", "econf", "rm"])
+@pytest.mark.parametrize("name", ["elog", "die", "cp", "source", "has", "unset", "local", "econf", "rm", "___x", "__ebuild_main"])
 def test_a_function_in_the_place_of_a_command_is_refused(name):
     assert "would take the place of a command" in refusal(body("    a").replace(b"f ()", name.encode() + b" ()"))
 

@@ -98,10 +98,10 @@ def _check_names(variables: tuple[Variable, ...], functions: tuple[Function, ...
         if later.name <= earlier.name:
             raise refused(f"the variable {shown(later.name)} is there twice or out of order")
     for variable in variables:
-        if variable.name in names.REFUSED_VARIABLES:
+        if variable.name in names.REFUSED_VARIABLES or variable.name.startswith(names.REFUSED_START):
             raise refused(f"the variable {shown(variable.name)} takes over programs at install time")
     for function in functions:
-        if function.name in names.REFUSED_FUNCTIONS:
+        if function.name in names.REFUSED_FUNCTIONS or function.name.startswith(names.REFUSED_START):
             raise refused(f"the function {shown(function.name)} would take the place of a command")
     if len({function.name for function in functions}) != len(functions):
         raise refused("a function is there twice")

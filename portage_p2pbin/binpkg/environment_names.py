@@ -98,12 +98,25 @@ _HELPERS = """
     preinst_selinux_labels preinst_sfperms preinst_suid_scan command_not_found_handle
     """
 
+_INTERNALS = """
+    __abort_compile __abort_configure __abort_handler __abort_install __abort_prepare __abort_test __check_bash_version __dump_trace
+    __dyn_clean __dyn_compile __dyn_configure __dyn_help __dyn_install __dyn_prepare __dyn_pretend __dyn_setup __dyn_test __dyn_unpack
+    __ebuild_arg_to_phase __ebuild_exit __ebuild_ipc __ebuild_main __ebuild_phase __ebuild_phase_funcs __ebuild_phase_with_hooks __eend
+    __elog_base __eqaquote __eqatag __filter_readonly_variables __has_phase_defined_up_to __hasg __hasgq __helpers_die
+    __preprocess_ebuild_env __qa_call __qa_source __quiet_mode __repo_attr __save_ebuild_env __sb_append_var __set_colors
+    __source_all_bashrcs __source_env_files __start_distcc __strip_duplicate_slashes __try_source __unset_colors __vecho __ver_compare
+    __ver_compare_int __ver_parse_range __ver_split
+    """
+
 _PROGRAMS = """
     awk bash bzip2 cat chgrp chmod chown cp date du emerge env find flock gawk getfattr grep gzip head id install ldconfig ln ls
     mkdir mkfifo mktemp mv python python3 readlink realpath rm rmdir scanelf sed sh sleep sort stat strip stty tar touch tr uname uniq
     xargs xz
     """
 
-REFUSED_FUNCTIONS = _names(_BUILTINS + _KEYWORDS + _HELPERS + _PROGRAMS)
+REFUSED_FUNCTIONS = _names(_BUILTINS + _KEYWORDS + _HELPERS + _INTERNALS + _PROGRAMS)
 """Refused: a function of such a name would run instead of the shell's builtin, of Portage's function, or of a program that Portage's
-own shell code calls at install time.  Portage's writer removes its own helpers from what it saves, so no honest environment has one."""
+own shell code calls at install time.  Portage's writer removes its own functions from what it saves, so no honest environment has one."""
+
+REFUSED_START = b"___"
+"""Refused: variables and functions whose names begin so.  The package manager keeps them for itself, and clears them before it saves."""

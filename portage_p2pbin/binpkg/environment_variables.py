@@ -28,8 +28,8 @@ Value = bytes | tuple[tuple[int, bytes], ...] | tuple[tuple[bytes, bytes], ...] 
 of the key; None for a variable that is declared and has no value."""
 
 _NAME = rb"[A-Za-z_][A-Za-z0-9_]*"
-_PLAIN = rb'"(?:[^\x00-\x1f\x7f"$`\\]|\\["$`\\])*"'
-_ANSI = rb"\$'(?:[^\x00-\x1f\x7f'\\]|\\(?:[abfnrtvE'\\]|[0-3][0-7]{2}))*'"
+_PLAIN = rb'"(?:[^\x00-\x1f\x7f"$`\\]|\\["$`\\])*+"'
+_ANSI = rb"\$'(?:[^\x00-\x1f\x7f'\\]|\\(?:[abfnrtvE'\\]|[0-3][0-7]{2}))*+'"
 _QUOTED = rb"(?:" + _PLAIN + rb"|" + _ANSI + rb")"
 _BARE_KEY = rb"(?:[A-Za-z0-9_%+,./:=@\x80-\xff-]|(?<!\[)#|(?<![\[:=])~)+"
 _INDEXED = re.compile(rb"\[(0|[1-9][0-9]{0,6})\]=(" + _QUOTED + rb")")

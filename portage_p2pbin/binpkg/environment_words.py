@@ -20,7 +20,7 @@ DEEPEST = 40
 _BLANKS = re.compile(rb"[ \t]*")
 _PLAIN = re.compile(rb"[^\s|&;()<>{}\\'\"`$\[\]@?*+!=]+")
 _IDENTIFIER = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
-_ARRAY_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*(?:\[[^\n]*\])?\+?=")
+_ARRAY_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*\+?=")
 # Most words are plain ones with quotes, variables and `${name}` or `${name%x}` in them, so one match reads those; the rest is read piece
 # by piece, and gives the same for these too.
 _SIMPLE_DOLLAR = rb"\$(?:[A-Za-z0-9_@#?*!-]|\{[!#]?[A-Za-z0-9_@*]+(?:\[[A-Za-z0-9_@*]+\])?(?:[-:%#/^,+=?][^\\'\"`$(){}<>]*+)?\})"
@@ -29,8 +29,8 @@ _SIMPLE_WORD = re.compile(
     rb"(?!#)(?:\[\[?(?=[ ])|(?:[^\s|&;()<>\\'\"`$\[]|\\[^\n]|" + _SIMPLE_QUOTED + rb"|" + _SIMPLE_DOLLAR + rb")++(?=[\s|&;)]))"
 )
 _SINGLE_QUOTED = re.compile(rb"'[^']*'")
-_ANSI_QUOTED = re.compile(rb"\$'(?:[^'\\]|\\.)*'", re.DOTALL)
-_BACKQUOTED = re.compile(rb"`(?:[^`\\]|\\[^\n])*`")
+_ANSI_QUOTED = re.compile(rb"\$'(?:[^'\\]|\\.)*+'", re.DOTALL)
+_BACKQUOTED = re.compile(rb"`(?:[^`\\]|\\[^\n])*+`")
 _RUN_BY_NEWER_BASH = re.compile(rb"\$\{[\s|(]")
 
 
@@ -75,13 +75,18 @@ class WordReader:
             return simple[0]
         if self.peek(b"#"):
             raise self.error("a comment")
+        subscript = assigns  # may the next bracket be one?  Only the first, or a long name would be looked at again and again
         while self.at < len(self.text) and not self._word_ends():
             if self.peek(b"("):
                 if not assigns or not _ARRAY_NAME.fullmatch(self.text, start, self.at):
                     break
                 self._inside(self._array)
-            elif assigns and self.peek(b"[") and _IDENTIFIER.fullmatch(self.text, start, self.at):
-                self._inside(self._subscript)
+            elif subscript and self.peek(b"["):
+                subscript = False
+                if _IDENTIFIER.fullmatch(self.text, start, self.at):
+                    self._inside(self._subscript)
+                else:
+                    self.at += 1
             elif self.peek(b"@(", b"?(", b"*(", b"+(", b"!("):
                 self._pattern()
             else:
