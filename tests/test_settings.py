@@ -221,6 +221,12 @@ def test_an_atom_that_does_not_match_does_not_count(eprefix, atom):
     assert threshold(eprefix, f"{atom} 1\n") == Level(3)
 
 
+def test_a_sub_slot_is_understood(eprefix):
+    assert threshold(eprefix, "sys-libs/glibc:2 1\n", slot="2/3.4") == Level(1)
+    assert threshold(eprefix, "sys-libs/glibc:2/3.4 1\n", slot="2/3.4") == Level(1)
+    assert threshold(eprefix, "sys-libs/glibc:2/3.5 1\n", slot="2/3.4") == Level(3)
+
+
 def test_package_p2pbin_may_be_a_folder_with_comments(eprefix):
     write(eprefix, "etc/portage/package.p2pbin/system", "# the base\n\nsys-libs/*  1  # strict\n")
     write(eprefix, "etc/portage/package.p2pbin/games", "games-*/* 6\n")

@@ -56,6 +56,11 @@ class Rule:
         name = self.atom.cp
         return ("*" in name, -len(name.replace("*", "")), comparison, self.atom.slot is None, self.atom.repo is None, self.level)
 
+    def speaks_of(self, name: str) -> bool:
+        """Is it about the package `name`, or about all packages whose names match its pattern?"""
+        pattern = self.atom.cp
+        return pattern == name or ("*" in pattern and extended_cp_match(pattern, name))
+
     @property
     def by_name_only(self) -> bool:
         """Does the name alone decide whether it matches?"""
@@ -84,7 +89,7 @@ class Thresholds:
     def _rules_for(self, name: str) -> tuple[Rule, ...]:
         """The rules that speak of the package `name`, most specific first.  Kept, since an index has tens of thousands of entries."""
         if name not in self._by_name:
-            self._by_name[name] = tuple(rule for rule in self.rules if extended_cp_match(rule.atom.cp, name))
+            self._by_name[name] = tuple(rule for rule in self.rules if rule.speaks_of(name))
         return self._by_name[name]
 
 
