@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
@@ -98,6 +99,10 @@ class Rig:
     @property
     def electorate(self) -> Electorate:
         return self.service.voters.at(self.now)
+
+    def give_roles(self, *roles: str) -> None:
+        """What `serving` does from now on."""
+        self.service = replace(self.service, settings=replace(self.service.settings, roles=frozenset(roles)))
 
     def bounds(self) -> Bounds:
         return Bounds(self.service.settings.origin, self.service.settings.limits)

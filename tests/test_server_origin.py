@@ -7,19 +7,22 @@ from dataclasses import replace
 
 import pytest
 
+from p2pbin_server.differences import differences, manifest_path
 from p2pbin_server.offers import offer
 from p2pbin_server.origin import Origin, check_package
 from p2pbin_server.reader import reader
 from p2pbin_server.settings import read_address
 from p2pbin_server.tables import OfferState
-from portage_p2pbin.binpkg.contents import Reading
+from portage_p2pbin.binpkg.contents import Reading, read_package
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 from portage_p2pbin.kernel.index import file_name
-from portage_p2pbin.kernel.model import Address, Sha256
+from portage_p2pbin.kernel.model import Address, ContentsDigest, Sha256
 from portage_p2pbin.kernel.torrent import make_torrent
 from portage_p2pbin.net.attempt import Sources
 from portage_p2pbin.net.swarm import Swarm, SwarmSettings
-from tests.makers import CONTENTS, REQUEST, vote
+from tests.handmade import EBUILD, PACKAGE, member, with_image
+from tests.handmade import METADATA as METADATA_OF_HELLO
+from tests.makers import CONTENTS, DEFINITION, REQUEST, vote
 from tests.served import TRUSTED, UNTRUSTED, Rig
 
 DATA = os.urandom(100_000)
@@ -164,6 +167,23 @@ def test_an_offered_package_is_fetched_checked_listed_and_handed_out(rig, packag
             assert download.received == {("127.0.0.1", 26880): len(DATA)}
 
 
+def test_a_real_package_passes_through_the_real_reading_half(tmp_path):
+    metadata = {key: value for key, value in METADATA_OF_HELLO.items() if key != "hello-1.ebuild"}
+    metadata |= {"PF": b"hello-2.10-r1\n", "repository": b"test\n", "EAPI": b"8\n", "USE": b"nls\n", "hello-2.10-r1.ebuild": EBUILD}
+    data = PACKAGE.but(metadata=metadata).bytes()
+    file = Sha256(hashlib.sha256(data).hexdigest())
+    torrent = make_torrent(file_name(REQUEST.cpv, file), [data[start : start + 16384] for start in range(0, len(data), 16384)])
+    path = tmp_path / torrent.name
+    path.write_bytes(data)
+    sources = {"ebuild": Sha256(hashlib.sha256(EBUILD).hexdigest())}
+    definition = replace(DEFINITION, request=replace(REQUEST, sources=sources))
+    with reader() as reading, path.open("rb") as file_:
+        contents = ContentsDigest(reading.read(file_.fileno()).digest)
+        signed = vote(TRUSTED, file=file, contents=contents, definition=definition)
+        checked = check_package(path, file_, torrent, signed, reading)
+    assert json.loads(checked.metadata)["USE"] == "nls"
+
+
 def test_a_refused_package_is_neither_kept_nor_listed(rig, package):
     with origin_of(rig, replace(GOOD, droppings=("HOME",))), published(rig, package):
         found = settled(rig)
@@ -212,3 +232,18 @@ def test_an_offer_that_nobody_sends_is_given_up(rig, package):
     rig.service = replace(rig.service, settings=replace(rig.service.settings, origin=replace(rig.service.settings.origin, patience=1)))
     with origin_of(rig), published(rig, package, seeds=False):
         assert settled(rig).state is OfferState.REFUSED
+
+
+def test_two_sides_of_a_clash_are_compared_by_their_manifests(tmp_path):
+    one, other = ContentsDigest("p2pbin-contents-1:" + "a" * 64), ContentsDigest("p2pbin-contents-1:" + "b" * 64)
+    assert differences(tmp_path, [one, other]) is None
+    hello = read_package(PACKAGE.file()).manifest
+    manifest_path(tmp_path, one).write_bytes(hello)
+    assert differences(tmp_path, [one, other]) is None
+    assert differences(tmp_path, [one]) is None
+    worse = with_image(member("image/usr/evil", b"x", mode=b"0000755\0"), member("image/usr/text.txt", b"y"))
+    manifest_path(tmp_path, other).write_bytes(read_package(worse.file()).manifest)
+    assert [(found["path"], found["kind"]) for found in differences(tmp_path, [one, other])] == [
+        ("./image/usr/evil", "code"),
+        ("./image/usr/text.txt", "data"),
+    ]

@@ -164,7 +164,7 @@ def _print_clash(report: Report, differ: list[Report] | None) -> None:
     if differ is None:
         output.warning("The packages of both sides are not here, so what differs is not known yet")
     for one in differ or []:
-        output.text(f"    {one['kind']}: {printable(str(one['path']))}")
+        output.text(f"    {one['kind']}: {printable(str(one['path']))}: {printable(str(one['detail']))}")
 
 
 def _export(arguments: argparse.Namespace, role: SignedElsewhere) -> ExitCode:

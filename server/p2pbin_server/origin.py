@@ -19,6 +19,7 @@ from typing import BinaryIO
 
 from p2pbin_server import offers
 from p2pbin_server.app import State
+from p2pbin_server.differences import manifest_path
 from p2pbin_server.ledger import build_of, seconds
 from p2pbin_server.reader import Reader
 from p2pbin_server.settings import spelt
@@ -133,7 +134,7 @@ class Origin(threading.Thread):
     def _keep(self, download: Path, file: BinaryIO, offer: Offer, signed: SignedVote, checked: Checked) -> None:
         """Store a package that was checked, if none has come in meanwhile; its manifest in any case, for clashes (P6.5)."""
         build, now = build_of(signed), self._service.clock()
-        manifest = self._state.manifests / checked.reading.digest.partition(":")[2]
+        manifest = manifest_path(self._state.manifests, signed.vote.contents)
         if not manifest.exists():
             durable.write(manifest, checked.reading.manifest)
         with self._service.store.writing() as transaction:

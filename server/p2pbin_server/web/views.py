@@ -71,7 +71,7 @@ class Views:
             listings = transaction.listings(most=MOST_ROWS)
             downloads = [transaction.downloads((one.channel, one.build_key)) for one in listings]
             open_clashes = len(transaction.clashes(MOST_CLASHES))
-        text = _page(self._service.settings.name, zip(listings, downloads, strict=True), open_clashes)
+        text = page_of(self._service.settings.name, zip(listings, downloads, strict=True), open_clashes)
         headers = {"Content-Type": "text/html; charset=utf-8", "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
         return Response(200, text.encode("utf-8"), headers)
 
@@ -97,7 +97,8 @@ _ROW = (
 )
 
 
-def _page(name: str, listed: Iterable[tuple[Listing, int]], open_clashes: int) -> str:
+def page_of(name: str, listed: Iterable[tuple[Listing, int]], open_clashes: int) -> str:
+    """The page as HTML: each listed package and how often it was asked for."""
     rows = (
         _ROW.format(cpv=html.escape(one.cpv), channel=html.escape(one.channel), level=int(one.level), requests=requests, size=one.size)
         for one, requests in listed
