@@ -17,6 +17,7 @@ from tests.test_container import Settings
 
 DIRTY = with_metadata(
     FEATURES=b"sandbox\n",
+    PKGUSE=b"nls -doc\n",
     REPO_REVISIONS=b'{"gentoo":"1"}\n',
     **{"environment.bz2": bz2.compress(ENVIRONMENT.replace(b"\nsrc_", b'\ndeclare -x SECRET_TOKEN="x"\nsrc_'))},
 )

@@ -88,6 +88,7 @@ def test_the_metadata_that_comes_out():
         with_metadata(BUILD_TIME=b"1\n"),
         with_metadata(SIZE=b"6"),
         with_metadata(FEATURES=b"sandbox\n"),
+        with_metadata(PKGUSE=b"nls\n"),
         with_metadata(REPO_REVISIONS=b"{}"),
         PACKAGE.but(folder="hello-1"),
     ],

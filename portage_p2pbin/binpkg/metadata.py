@@ -23,8 +23,8 @@ MOST_KEYS = 1000
 PER_EVENT = frozenset(("BUILD_ID", "BUILD_TIME", "SIZE"))
 """Keys that describe the build and not what was built.  They hold digits only, and are not hashed."""
 
-CLEANED_KEYS = frozenset(("FEATURES", "REPO_REVISIONS"))
-"""Keys that cleaning removes."""
+CLEANED_KEYS = frozenset(("FEATURES", "PKGUSE", "REPO_REVISIONS"))
+"""Keys that cleaning removes.  PKGUSE says which flags stood in package.use; USE says which the package was built with."""
 
 ENVIRONMENT = "environment.bz2"
 
