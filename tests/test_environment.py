@@ -483,6 +483,15 @@ def test_the_lists_do_not_contradict_each_other():
     assert len(frozenset.union(*lists)) == sum(map(len, lists))
 
 
+SPECIFICATION = Path(__file__).parents[1] / "docs/environment.rst"
+
+
+@pytest.mark.parametrize("name", ["PER_EVENT", "BUILD_ONLY", "REFUSED_VARIABLES", "KEPT", "REFUSED_FUNCTIONS"])
+def test_the_specification_has_the_lists(name):
+    blocks = re.findall(r"(?m)(?:^    \S.*\n)+", SPECIFICATION.read_text())
+    assert getattr(names, name) in [frozenset(block.encode().split()) for block in blocks]
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -491,7 +500,7 @@ def test_the_lists_do_not_contradict_each_other():
         (body("    a") * 2, "a function is there twice"),
         (b'declare -- A="', "a declaration without an end"),
         (b'declare -- A="\0"\n', "a zero byte"),
-        (b" " * (LARGEST_ENVIRONMENT + 1), "4194305 bytes; at most 4194304 are allowed"),
+        (b" " * (LARGEST_ENVIRONMENT + 1), "2097153 bytes; at most 2097152 are allowed"),
         (b"".join(b"declare V%07d\n" % number for number in range(MOST_VARIABLES + 1)), "more than 10000 of them"),
         (b"".join(b"f%d () \n{ \n    a\n}\n" % number for number in range(MOST_FUNCTIONS + 1)), "one too many"),
     ],

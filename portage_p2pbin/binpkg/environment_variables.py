@@ -18,7 +18,7 @@ from itertools import pairwise
 from portage_p2pbin.kernel.errors import RefusedError
 
 LONGEST_NAME = 255
-"""Bytes in a variable's or function's name.  The longest of the real environments that were tried has 61."""
+"""Bytes in a variable's or function's name.  The longest in the real environments that were tried has 39."""
 
 LARGEST_INDEX = 10**6
 """Largest index of an indexed array: nobody numbers a package's array elements higher, and bash takes ever more memory."""

@@ -15,7 +15,7 @@ from portage_p2pbin.binpkg.environment_variables import refused, shown
 from portage_p2pbin.kernel.errors import RefusedError
 
 DEEPEST = 40
-"""Quotes, substitutions and groups inside each other; each is a call of the reader within a call.  Real ones reach 7."""
+"""Quotes, substitutions and groups inside each other; each is a call of the reader within a call.  Real ones reach 5."""
 
 _BLANKS = re.compile(rb"[ \t]*")
 _PLAIN = re.compile(rb"[^\s|&;()<>{}\\'\"`$\[\]@?*+!=]+")
