@@ -23,8 +23,9 @@ from portage_p2pbin.binpkg.cleaning import clean_package
 from portage_p2pbin.binpkg.contents import Reading, read_package
 from portage_p2pbin.kernel.index import Bundle, Entry, encode_page, file_name
 from portage_p2pbin.kernel.model import ContentsDigest, Cpv, Level, Role, Sha1, Sha256
-from portage_p2pbin.kernel.roster import MachineKey
+from portage_p2pbin.kernel.roster import MachineKey, Roster
 from portage_p2pbin.kernel.statements import sign_vote
+from portage_p2pbin.kernel.torrent import read_torrent
 from portage_p2pbin.net.settings import SwarmSettings
 from portage_p2pbin.net.swarm import Swarm, make_torrent
 from tests.makers import REQUEST, VOTE, contributor, new_key, roster
@@ -87,6 +88,35 @@ class Shelf:
     file: Path
 
 
+def stock(base: Path, data: bytes, *, eprefix: str = "", said: Mapping[str, object] | None = None, **changes: object) -> Shelf:
+    """What belongs to the package `data`, kept below `base`; `said` changes the vote, `changes` the entry, once they were made to fit."""
+    reading = read_package(io.BytesIO(data))
+    file = Sha256(hashlib.sha256(data).hexdigest())
+    cpv = Cpv(f"{reading.metadata['CATEGORY']}/{reading.metadata['PF']}")
+    request = replace(REQUEST, cpv=cpv, eprefix=eprefix, sources={**REQUEST.sources, "ebuild": Sha256(reading.ebuild_sha256)})
+    definition = replace(VOTE.definition, request=request)
+    times = {"started": now() - timedelta(hours=1), "finished": now()}
+    plain = replace(VOTE, channel=CHANNEL, definition=definition, contents=ContentsDigest(reading.digest), file=file, **times)
+    vote = sign_vote(replace(plain, **(said or {})), new_key(DEVELOPER))
+    bundle = Bundle((vote,), ()).encode()
+    path = base / file
+    path.write_bytes(data)
+    torrent = make_torrent(path, file_name(cpv, file))
+    entry = Entry(
+        cpv=cpv, repository=request.repository, build_key=request.key, contents=plain.contents, level=Level.TRUSTED_ONE, file=file,
+        sha1=Sha1(hashlib.sha1(data, usedforsecurity=False).hexdigest()), size=len(data), info_hash=torrent.info_hash,
+        bundle=Sha256(hashlib.sha256(bundle).hexdigest()), serial=1_700_000_000, metadata=_listed(reading),
+    )  # fmt: skip
+    return Shelf(data, replace(entry, **changes), bundle, torrent.data, path)
+
+
+def developers() -> Roster:
+    """A roster with the one trusted developer who signs the votes."""
+    one = contributor(DEVELOPER, Role.TRUSTED, "larry")
+    key = MachineKey(one.keys[0].public, "desktop", now() - timedelta(days=9), now() + timedelta(days=9))
+    return roster(replace(one, keys=(key,)))
+
+
 @dataclass
 class Shop:
     """The server below `base`.  `peers` is its answer to who has what; `answers` overrides paths; `asked` is what was asked."""
@@ -100,10 +130,7 @@ class Shop:
 
     def __enter__(self) -> Self:
         self.site = Site(self.base / "site")
-        one = contributor(DEVELOPER, Role.TRUSTED, "larry")
-        key = MachineKey(one.keys[0].public, "desktop", now() - timedelta(days=9), now() + timedelta(days=9))
-        self.developer = replace(one, keys=(key,))
-        self.site.put_roster(roster(self.developer))
+        self.site.put_roster(developers())
         self.origin = Swarm(self.base / "origin", SwarmSettings("127.0.0.1:0", stall=10))
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"shop": self}))
         self._thread = threading.Thread(target=self._server.serve_forever)
@@ -122,29 +149,11 @@ class Shop:
         return f"127.0.0.1:{self._server.server_port}"
 
     def shelve(self, data: bytes | None = None, *, said: Mapping[str, object] | None = None, **changes: object) -> Shelf:
-        """List a package; `said` changes the vote, `changes` the entry, both after they were made to fit."""
-        data = package_bytes() if data is None else data
-        reading = read_package(io.BytesIO(data))
-        file = Sha256(hashlib.sha256(data).hexdigest())
-        cpv = Cpv(f"{reading.metadata['CATEGORY']}/{reading.metadata['PF']}")
-        request = replace(REQUEST, cpv=cpv, eprefix=self.eprefix, sources={**REQUEST.sources, "ebuild": Sha256(reading.ebuild_sha256)})
-        definition = replace(VOTE.definition, request=request)
-        times = {"started": now() - timedelta(hours=1), "finished": now()}
-        plain = replace(VOTE, channel=CHANNEL, definition=definition, contents=ContentsDigest(reading.digest), file=file, **times)
-        vote = sign_vote(replace(plain, **(said or {})), new_key(DEVELOPER))
-        bundle = Bundle((vote,), ()).encode()
-        path = self.base / file
-        path.write_bytes(data)
-        torrent = make_torrent(path, file_name(cpv, file))
-        entry = Entry(
-            cpv=cpv, repository=request.repository, build_key=request.key, contents=plain.contents, level=Level.TRUSTED_ONE, file=file,
-            sha1=Sha1(hashlib.sha1(data, usedforsecurity=False).hexdigest()), size=len(data), info_hash=torrent.info_hash,
-            bundle=Sha256(hashlib.sha256(bundle).hexdigest()), serial=1_700_000_000, metadata=_listed(reading),
-        )  # fmt: skip
-        shelf = Shelf(data, replace(entry, **changes), bundle, torrent.data, path)
+        """List a package; see :func:`stock`."""
+        shelf = stock(self.base, package_bytes() if data is None else data, eprefix=self.eprefix, said=said, **changes)
         self.shelves.append(shelf)
         if self.with_origin:
-            self.origin.seed(torrent, path)
+            self.origin.seed(read_torrent(shelf.torrent), shelf.file)
         self.publish()
         return shelf
 

@@ -174,14 +174,14 @@ def test_silent_peers_are_given_up_and_nothing_is_left_running(swarms, torrent):
 def test_an_interrupted_download_goes_on_where_it_was(swarms, torrent, file):
     origin, client = seeding(swarms, 2, torrent, file), swarms(3, replace(FAST, download=300_000))
 
-    class Interrupted(Exception):
+    class InterruptedDownloadError(Exception):
         pass
 
     def interrupt(done, _peers):
         if done > SIZE // 3:
-            raise Interrupted
+            raise InterruptedDownloadError
 
-    with pytest.raises(Interrupted):
+    with pytest.raises(InterruptedDownloadError):
         client.download(torrent, lambda: Sources(origin=at(2, origin)), interrupt)
     assert not client.has(torrent.info_hash)
     got = client.download(torrent, lambda: Sources(origin=at(2, origin)))

@@ -106,6 +106,7 @@ class Swarm:
     def close(self) -> None:
         """Leave all swarms.  Files stay."""
         self._closing.set()
+        self._session.post_session_stats()  # an alert, so that the listener wakes up
         self._listener.join()
         self._session.pause()
         del self._session
