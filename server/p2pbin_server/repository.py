@@ -38,11 +38,11 @@ class Repository:
 
     def __init__(self, directory: Path, online_keys: Path, lifetimes: Lifetimes) -> None:
         """Raises SettingsError if there is no repository or a key is missing."""
+        if not Editions(directory, {}, lifetimes).begun():
+            raise SettingsError(f"No repository in {directory}", "Make one with `p2pbin-server init`.")
         self._signers = online_signers(online_keys)
         self._lifetimes = lifetimes
         self._editions = Editions(directory, self._signers, lifetimes)
-        if not self._editions.begun():
-            raise SettingsError(f"No repository in {directory}", "Make one with `p2pbin-server init`.")
 
     @classmethod
     def create(cls, directory: Path, online_keys: Path, beginning: Beginning, lifetimes: Lifetimes, now: datetime) -> Self:

@@ -17,14 +17,14 @@ from p2pbin_server.app import State, application
 from p2pbin_server.electorate import Voters
 from p2pbin_server.origin import Origin
 from p2pbin_server.publishing import Publisher
-from p2pbin_server.reader import reader
+from p2pbin_server.reader import Reader, reader
 from p2pbin_server.repository import Repository
 from p2pbin_server.settings import Settings, spelt
 from p2pbin_server.store import Store
 from p2pbin_server.tracker import Swarms
 from p2pbin_server.web.api import Service
 from portage_p2pbin.kernel.envelope import MOST_ENVELOPE
-from portage_p2pbin.kernel.errors import SettingsError
+from portage_p2pbin.kernel.errors import SettingsError, UnavailableError
 
 CONNECTIONS = 1000
 """Open connections; a slow client holds one of them, and no thread."""
@@ -59,15 +59,24 @@ def running(settings: Settings) -> Iterator[waitress.server.BaseWSGIServer]:
         stack.callback(store.close)
         swarms = Swarms(settings.tracker, time.monotonic)
         service = Service(settings, store, Voters(repository), swarms, now, threading.Event(), threading.Event())
-        origin = None if reading is None else Origin(service, state, reading)
-        publisher = Publisher(service, repository, state.bundles)
         server = _listen(service, state)
-        for thread in (publisher, origin):
-            if thread is not None:
-                thread.start()
-                stack.callback(thread.stop)
         stack.callback(server.close)
+        publisher = Publisher(service, repository, state.bundles)
+        publisher.start()
+        stack.callback(publisher.stop)
+        if reading is not None:
+            origin = _origin(service, state, reading)
+            origin.start()
+            stack.callback(origin.stop)
         yield server
+
+
+def _origin(service: Service, state: State, reading: Reader) -> Origin:
+    try:
+        return Origin(service, state, reading)
+    except UnavailableError as error:
+        what = f"Cannot listen on {spelt(service.settings.origin.listen)} for BitTorrent"
+        raise SettingsError(what, "Stop what listens there, or set another [origin] listen.") from error
 
 
 def _listen(service: Service, state: State) -> waitress.server.BaseWSGIServer:

@@ -1,0 +1,262 @@
+"""p2pbin-server as its operator uses it: every command, with real keys, real gpg and a real process."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from p2pbin_server import serve
+from p2pbin_server.app import State
+from p2pbin_server.cli import main
+from p2pbin_server.commands import FIRST_POLICY
+from p2pbin_server.electorate import Voters
+from p2pbin_server.keys import ONLINE
+from p2pbin_server.ledger import Rules, cast
+from p2pbin_server.repository import Repository
+from p2pbin_server.settings import load
+from p2pbin_server.store import Store
+from portage_p2pbin.kernel.envelope import public_key
+from portage_p2pbin.kernel.roster import MachineKey, RulingKind
+from portage_p2pbin.kernel.statements import sign_request
+from portage_p2pbin.openpgp import certify
+from tests.makers import OTHER_CONTENTS, new_key, vote
+from tests.test_openpgp import Home
+
+COMMANDS = [
+    ["init"], ["serve"], ["check-config"], ["contributor", "list"], ["contributor", "promote"],
+    ["roster", "export"], ["roster", "sign"], ["roster", "import"], ["rulings", "export"], ["rulings", "sign"],
+    ["rulings", "import"], ["clash", "list"], ["clash", "show"],
+]  # fmt: skip
+
+SETTINGS = """
+[server]
+name = "127.0.0.1:{port}"
+listen = "127.0.0.1:{port}"
+[channels.amd64-test]
+chost = "x86_64-pc-linux-gnu"
+flags = ["-O2", "-pipe"]
+[origin]
+listen = "127.0.0.1:{origin}"
+"""
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Machine:
+    """A server's machine: its files below `root`, the offline keys beside them."""
+
+    def __init__(self, root):
+        self.root = root
+        self.port = free_port()
+        self.config = root / "etc/p2pbin/server.toml"
+        self.config.parent.mkdir(parents=True)
+        self.config.write_text(SETTINGS.format(port=self.port, origin=free_port()))
+        self.keys = root / "offline"
+
+    def run(self, *arguments, expect=0):
+        configured = [] if arguments[1:2] == ("sign",) else ["--eprefix", str(self.root)]
+        assert main([*arguments, *configured]) == expect
+
+    @property
+    def settings(self):
+        return load(self.config, self.root)
+
+    def post(self, path, body):
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", data=body, timeout=20) as answer:
+            return json.load(answer)
+
+
+@pytest.fixture
+def machine(tmp_path):
+    return Machine(tmp_path / "machine")
+
+
+@pytest.fixture
+def served(machine):
+    """The machine with a server that runs as a process of its own."""
+    machine.run("init", "--keys", str(machine.keys))
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from p2pbin_server.cli import main; sys.exit(main())",
+        "serve",
+        "--eprefix",
+        str(machine.root),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == f"p2pbin-server: 127.0.0.1:{machine.port} answers on http://127.0.0.1:{machine.port}\n"
+        yield machine
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 0
+        assert process.stdout.read() == "p2pbin-server: ended\n"
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+@pytest.fixture
+def gpg(tmp_path_factory):
+    home = Home(tmp_path_factory.mktemp("gpg") / "home")
+    yield home
+    subprocess.run(["gpgconf", "--homedir", str(home.path), "--kill", "all"], check=True)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main([*command, "--help"])
+    said = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert (len(command) == 1 and "{" not in said and "COMMAND" in said) or "Example: p2pbin-server " + " ".join(command) in " ".join(
+        said.split()
+    )
+
+
+def test_init_makes_everything_once(machine, capsys):
+    machine.run("init", "--keys", str(machine.keys))
+    said = capsys.readouterr().out
+    root_json = machine.config.parent / "root.json"
+    assert f"Clients start from {root_json}" in said
+    state = State(machine.root / "var/lib/p2pbin-server")
+    repository = Repository(state.tuf, state.keys, machine.settings.lifetimes)
+    assert repository.root() == root_json.read_bytes()
+    assert repository.roster().policy == FIRST_POLICY
+    assert {path.stem for path in state.keys.iterdir()} == set(ONLINE)
+    assert state.keys.parent.stat().st_mode & 0o777 == 0o700
+    before = sorted(path.read_bytes() for path in machine.keys.iterdir())
+    machine.run("init", "--keys", str(machine.keys), expect=2)
+    assert "exists already" in capsys.readouterr().err
+    assert sorted(path.read_bytes() for path in machine.keys.iterdir()) == before
+
+
+def test_check_config(machine, capsys):
+    machine.run("check-config")
+    assert "is good: 127.0.0.1" in capsys.readouterr().out
+    machine.config.write_text(machine.config.read_text() + "[limits]\nvoets = 3\n")
+    machine.run("check-config", expect=2)
+    assert "voets: no such setting" in capsys.readouterr().err
+
+
+def test_serving_without_a_repository_says_what_to_do(machine, capsys):
+    machine.run("serve", expect=2)
+    assert "p2pbin-server init" in capsys.readouterr().err
+
+
+def test_serving_on_a_taken_address_says_so(machine, capsys):
+    machine.run("init", "--keys", str(machine.keys))
+    with socket.create_server(("127.0.0.1", machine.port)):
+        machine.run("serve", expect=2)
+    assert "Cannot listen on 127.0.0.1" in capsys.readouterr().err
+
+
+def test_serving_packages_on_a_taken_address_says_so(machine, capsys):
+    machine.run("init", "--keys", str(machine.keys))
+    with socket.create_server(("127.0.0.1", machine.settings.origin.listen.port)):
+        machine.run("serve", expect=2)
+    assert "for BitTorrent" in capsys.readouterr().err
+
+
+def test_from_a_registration_to_a_level_and_down_again(served, gpg, tmp_path, capsys):
+    """A contributor registers, is put on the roster away from the server, votes, and is ruled out: the server never stops."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    identity, key = gpg.make("larry"), new_key(77)
+    certified = certify(gpg.path, identity, MachineKey(public_key(key), "desktop", now - timedelta(hours=1), now + timedelta(days=30)), now)
+    fields = {"openpgp": certified.public_key, "certification": certified.text}
+    served.post("/contributors", sign_request("register", fields, served.settings.name, now, key).data)
+    served.run("contributor", "list")
+    assert f"{identity}  untrusted  {public_key(key)}  desktop" in capsys.readouterr().out
+
+    roster, before, after = tmp_path / "roster", tmp_path / "before", tmp_path / "after"
+    served.run("contributor", "promote", identity, "--role", "trusted", "--operator", "larry", "--output", str(roster))
+    served.run("roster", "export", "--output", str(before))
+    served.run("roster", "sign", str(roster / "roster.toml"), "--keys", str(served.keys), "--previous", str(before), "--output", str(after))
+    served.run("roster", "import", str(after))
+    cast_vote = vote(77, started=now, finished=now)
+    wait_for(lambda: served.post("/votes", cast_vote.envelope.data)["level"] == 3)
+
+    ruled = tmp_path / "ruled"
+    served.run("rulings", "export", "--output", str(before))
+    options = ["--void", public_key(key), "--reason", "a stolen laptop", "--keys", str(served.keys)]
+    served.run("rulings", "sign", *options, "--previous", str(before), "--output", str(ruled))
+    served.run("rulings", "import", str(ruled))
+    wait_for(lambda: served.post("/votes", cast_vote.envelope.data)["level"] is None)
+    served.run("rulings", "sign", "--keys", str(served.keys), "--previous", str(ruled), "--output", str(before))
+    served.run("rulings", "import", str(before))
+    [ruling] = Repository(State(served.settings.state).tuf, State(served.settings.state).keys, served.settings.lifetimes).rulings().entries
+    assert (ruling.kind, ruling.subject, ruling.reason) == (RulingKind.VOID, public_key(key), "a stolen laptop")
+
+
+def wait_for(look):
+    end = time.monotonic() + 20
+    while not look():
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def test_clashes_are_listed_and_shown(machine, gpg, tmp_path, capsys):
+    machine.run("init", "--keys", str(machine.keys))
+    machine.run("clash", "list", expect=3)
+    assert "nothing was served from here yet" in capsys.readouterr().err
+    now = serve.now()
+    entries = []
+    for seed, operator in ((77, "larry"), (78, "mallory")):
+        identity = gpg.make(operator)
+        window = MachineKey(public_key(new_key(seed)), operator, now - timedelta(hours=1), now + timedelta(days=30))
+        certified = certify(gpg.path, identity, window, now)
+        (tmp_path / f"{operator}.asc").write_text(certified.public_key)
+        (tmp_path / f"{operator}-machine.asc").write_text(certified.text)
+        entries.append(
+            f'[[contributor]]\noperator = "{operator}"\nrole = "semi-trusted"\nidentity = "{identity}"\n'
+            f'openpgp = "{operator}.asc"\ncertifications = ["{operator}-machine.asc"]\n'
+        )
+    (tmp_path / "roster.toml").write_text("[policy]\nsemi_trusted = 2\nuntrusted = 2\n" + "".join(entries))
+    before, after = str(tmp_path / "before"), str(tmp_path / "after")
+    machine.run("roster", "export", "--output", before)
+    machine.run("roster", "sign", str(tmp_path / "roster.toml"), "--keys", str(machine.keys), "--previous", before, "--output", after)
+    machine.run("roster", "import", after)
+    state = State(machine.settings.state)
+    store = Store(state.database)
+    electorate = Voters(Repository(state.tuf, state.keys, machine.settings.lifetimes)).at(now)
+    with store.writing() as transaction:
+        for signed in (vote(77, started=now, finished=now), vote(78, started=now, finished=now, contents=OTHER_CONTENTS)):
+            cast(transaction, electorate, signed, Rules(machine.settings.channels, 10, 10))
+    store.close()
+    capsys.readouterr()
+    machine.run("clash", "list")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["NUMBER", "1"]
+    machine.run("clash", "show", "1")
+    said = capsys.readouterr().out
+    assert f"{OTHER_CONTENTS}: level 5, withdrawn; mallory (semi-trusted)" in said
+    assert "what differs is not known yet" in said
+    machine.run("clash", "show", "2", expect=3)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["contributor", "promote", "ABC"], "'ABC' is not a Fingerprint"),
+        (["contributor", "promote", "A" * 40, "--role", "cook"], "invalid Role value: 'cook'"),
+        (["clash", "show", "x"], "invalid int value: 'x'"),
+        (["rulings", "sign", "--void", "1"], "'1' is not a PublicKey"),
+        (["rulings", "sign", "--recall", "a" * 64], "is not a ContentsDigest"),
+        (["nothing"], "invalid choice: 'nothing'"),
+        ([], "required: COMMAND"),
+    ],
+)
+def test_arguments_that_are_wrong_are_2(arguments, said, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(arguments)
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
