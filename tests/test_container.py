@@ -18,6 +18,7 @@ from portage import gpkg as portage_gpkg
 from portage import xpak as portage_xpak
 
 from portage_p2pbin.binpkg.contents import Reading, read_package
+from portage_p2pbin.binpkg.tar import TarReader
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 from tests.handmade import GNU, IMAGE, METADATA, PACKAGE, archive, folder, long_text, manifest_line, member, nameless, with_image, xpak
 
@@ -239,3 +240,9 @@ def test_a_program_that_is_not_installed_is_no_refusal(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UnavailableError, match="zstd is not installed"):
         read_package(PACKAGE.but(image=image, image_name="image.tar.zst").file())
+
+
+def test_a_member_that_is_not_taken_is_a_bug_of_the_caller():
+    tar = iter(TarReader(io.BytesIO(PACKAGE.image), "image"))
+    with pytest.raises(RuntimeError, match="not taken"):
+        list(tar)

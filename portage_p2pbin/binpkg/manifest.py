@@ -34,7 +34,7 @@ _RECORD = struct.Struct(">IQ32s")
 _UNSAFE = re.compile(rb"[^!\"$-)+-<>@-Z\]-~]")
 r"""What a path may not hold as it is: control characters, space, ``# * = ? [ \`` and everything beyond ASCII."""
 
-_IS_SAFE = re.compile(rb"[!\"$-)+-<>@-Z\]-~]*").fullmatch
+_SAFE = bytes(byte for byte in range(256) if not _UNSAFE.match(bytes([byte])))
 _NO_NAMES = frozenset((b"", b".", b".."))
 
 
@@ -144,7 +144,7 @@ class Manifest:
 
 def escape(path: bytes) -> bytes:
     r"""Return `path` with everything that mtree(5) gives a meaning to, and all that is not visible ASCII, as ``\ooo``."""
-    return path if _IS_SAFE(path) else _UNSAFE.sub(lambda match: b"\\%03o" % match[0][0], path)
+    return path if not path.translate(None, _SAFE) else _UNSAFE.sub(lambda match: b"\\%03o" % match[0][0], path)
 
 
 def _attributes(member: Member) -> bytes:

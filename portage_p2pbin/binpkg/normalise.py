@@ -27,22 +27,24 @@ _ANYBODY_MAY_EXECUTE = 0o111
 _GZIP = b"\x1f\x8b\x08"
 _GZIP_FLAGS = 0x1F
 _ZIP = b"PK\x03\x04"
+_MAGICS = (_GZIP, _ZIP)
 
 
 def needs_whole(member: Member, start: memoryview) -> bool:
     """Say whether :func:`normalise` has to be given the whole file of which `start` is the beginning."""
-    return start[:4] == _ZIP and len(start) < member.size <= LARGEST_ZIP
+    return len(start) < member.size <= LARGEST_ZIP and start[:4] == _ZIP
 
 
 def normalise(member: Member, start: memoryview) -> None:
     """Overwrite with zeros what is forgiven in `start`: the whole file `member`, or at least its first 64 KiB."""
-    if member.attributes.mode & _ANYBODY_MAY_EXECUTE:
+    is_pyc, magic = member.name.endswith(b".pyc"), bytes(start[:4])
+    if not (is_pyc or magic.startswith(_MAGICS)) or member.attributes.mode & _ANYBODY_MAY_EXECUTE:
         return
-    if start[:3] == _GZIP:
+    if magic.startswith(_GZIP):
         _normalise_gzip(start)
-    elif start[:4] == _ZIP and len(start) == member.size <= LARGEST_ZIP:
+    elif magic == _ZIP and len(start) == member.size <= LARGEST_ZIP:
         _normalise_zip(start)
-    elif member.name.endswith(b".pyc"):
+    elif is_pyc:
         _normalise_pyc(start)
 
 

@@ -157,7 +157,7 @@ class TarReader:
         name = self._name(name, long_name, prefix, kind)
         link = b"" if link == _NO_LINK else self._link(link, long_link)
         size = self._size(numbers, name)
-        if size < 0 or (size and kind != FILE) or bool(link) != (kind in (HARD_LINK, SYMLINK)):
+        if size < 0 or (size and kind != FILE) or (link == b"") != (kind in (FILE, FOLDER)):
             raise self._refused(f"{_shown(name)} has a size or a link target that do not fit its type")
         self._left = size
         self._padding = -size % BLOCK

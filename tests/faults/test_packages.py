@@ -1,4 +1,8 @@
-"""Packages that are right but for one thing: each is refused with its rule and its reason (P2.2 to P2.4)."""
+"""Packages that are right but for one thing: each is refused with its rule and its reason (P2.2 to P2.4).
+
+They test the guards of portage_p2pbin.binpkg.tar, portage_p2pbin.binpkg.gpkg, portage_p2pbin.binpkg.xpak, portage_p2pbin.binpkg.frames,
+portage_p2pbin.binpkg.compression, portage_p2pbin.binpkg.manifest and portage_p2pbin.binpkg.metadata.
+"""
 
 from __future__ import annotations
 
@@ -188,6 +192,7 @@ PARTS = [
     ("trailing data", PACKAGE.bytes() + b"x" * 10240, "something follows the end"),
     ("trailing zeros", PACKAGE.bytes() + bytes(10240), "does not end where"),
     ("cut off", PACKAGE.bytes()[:-10240], "ends in the middle"),
+    ("nothing but gpkg-1", archive(nameless("hello-1-1/gpkg-1")), "it has no metadata"),
     ("one signature", PACKAGE.but(between=nameless("hello-1-1/metadata.tar.sig", b"x")), "only one of the two"),
     ("empty file", b"", "ends in the middle"),
     ("not a package", b"x" * 10240, "checksum is wrong"),
