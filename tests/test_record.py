@@ -93,6 +93,13 @@ def test_a_build_without_a_definition_is_not_recorded(made):
     assert recorded(made.home) == []
 
 
+def test_what_could_not_be_read_again_is_not_written(made):
+    made.settings["INSTALL_MASK"] = " ".join(map(str, range(1001)))
+    with pytest.raises(DecodeError, match="'installMask' holds more than 1000"):
+        record_build({})
+    assert recorded(made.home) == []
+
+
 def test_a_package_that_is_not_the_one_just_made_is_not_recorded(made):
     made.package.write_text("repackaged")
     with pytest.raises(UnavailableError, match="is the one that Portage has just made"):

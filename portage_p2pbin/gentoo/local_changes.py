@@ -21,11 +21,15 @@ fi
 
 UNSAID = (
     # Other programs than those that the definition names.
-    "AR", "AS", "CC", "CPP", "CXX", "FC", "LD", "NM", "OBJCOPY", "RANLIB", "STRIP",
+    "AR", "AS", "CC", "CPP", "CTARGET", "CXX", "FC", "LD", "NM", "OBJCOPY", "RANLIB", "STRIP",
     # Further arguments for a build system.
-    "EXTRA_ECONF", "EXTRA_EINSTALL", "EXTRA_EMAKE", "EXTRA_MAKE", "GENTOO_MAKE_ARGS", "MYCMAKEARGS", "MYMAKEARGS", "MYMESONARGS",
-    # They change how files are stripped, compressed or masked.
-    "PORTAGE_COMPRESS", "PORTAGE_COMPRESS_EXCLUDE_SUFFIXES", "PORTAGE_COMPRESS_FLAGS", "PORTAGE_STRIP_FLAGS",
+    "CMAKE_BUILD_TYPE", "EXTRA_ECONF", "EXTRA_EINSTALL", "EXTRA_EMAKE", "EXTRA_MAKE", "GOFLAGS", "MYCMAKEARGS", "MYMAKEARGS", "MYMESONARGS",
+    # Other headers, libraries or modules than those of the packages that the definition names.
+    "CPATH", "CPLUS_INCLUDE_PATH", "C_INCLUDE_PATH", "LD_LIBRARY_PATH", "LD_PRELOAD", "LIBRARY_PATH", "PERL5LIB",
+    "PKG_CONFIG_PATH", "PYTHONPATH",
+    # They change how files are stripped and compressed, which translations are installed, and what time is written into files.
+    "LINGUAS", "PORTAGE_COMPRESS", "PORTAGE_COMPRESS_EXCLUDE_SUFFIXES", "PORTAGE_COMPRESS_FLAGS", "PORTAGE_STRIP_FLAGS",
+    "SOURCE_DATE_EPOCH",
 )  # fmt: skip
 """Variables of make.conf and of emerge's environment that change what is built and stand in no field of a definition."""
 

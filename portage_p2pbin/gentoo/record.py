@@ -117,7 +117,8 @@ def recorded(eprefix: Path) -> list[Sha256]:
 def record_build(environment: Mapping[str, str]) -> Record:
     """Record the source build whose preinst phase has this `environment`.
 
-    Raises RefusedError for a build that can never become a vote, and UnavailableError or OSError where its files are not there.
+    Raises RefusedError for a build that can never become a vote, DecodeError for one that is beyond all bounds, and UnavailableError or
+    OSError where its files are not there.
     """
     build = FinishedBuild.of_this_phase(environment)
     path, file, size = find_package(build)
@@ -130,9 +131,11 @@ def record_build(environment: Mapping[str, str]) -> Record:
         finished=datetime.fromtimestamp(int(build.info("BUILD_TIME")), UTC),
         withheld=tuple(reasons_to_withhold(build)),
     )
+    data = record.encode()
+    read_record(data)  # what could not be read again is not written
     folder = Path(build.environment.get("EPREFIX") or "/") / FOLDER
     folder.mkdir(parents=True, exist_ok=True)
-    durable.write(folder / f"{file}.json", record.encode())
+    durable.write(folder / f"{file}.json", data)
     return record
 
 
