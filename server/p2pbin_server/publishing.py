@@ -63,8 +63,19 @@ class Publisher(threading.Thread):
             self._derive_all()
         while index.update(service.store, service.voters.at(now), service.rules, self._bundles):
             is_woken = True
-        if self._publish(now) or is_woken or is_due:
-            self._tell()
+        if is_woken or is_due:
+            self.tell()
+        self._publish(now)
+
+    def tell(self) -> None:
+        """Let tracker and origin serve what is listed now; the tracker also what is being offered.
+
+        Before the index is published: a peer that was once refused by a tracker stays away for long.
+        """
+        with self._service.store.reading() as transaction:
+            torrents = [one.info_hash for one in transaction.listings()] + [one.info_hash for one in transaction.open_offers()]
+        self._service.swarms.allow(torrents)
+        self._service.offered.set()
 
     def _derive_all(self) -> None:
         """Derive every level again: the roster has changed, or a key's window may have ended."""
@@ -75,8 +86,7 @@ class Publisher(threading.Thread):
             with service.store.writing() as transaction:
                 ledger.derive(transaction, service.voters.at(service.clock()), build, service.settings.most_open_clashes)
 
-    def _publish(self, now: datetime) -> bool:
-        """Publish the pages that have changed; True if there were any."""
+    def _publish(self, now: datetime) -> None:
         with self._service.store.reading() as transaction:
             pages = index.pages(transaction)
         for channel, changed in pages.items():
@@ -85,11 +95,3 @@ class Publisher(threading.Thread):
                 for category in changed:
                     transaction.page_published(channel, category)
                 placement.place(transaction, seconds(now) - self._service.settings.silence)
-        return bool(pages)
-
-    def _tell(self) -> None:
-        """Tracker and origin serve what is listed now; the tracker also what is being offered."""
-        with self._service.store.reading() as transaction:
-            torrents = [one.info_hash for one in transaction.listings()] + [one.info_hash for one in transaction.open_offers()]
-        self._service.swarms.allow(torrents)
-        self._service.offered.set()

@@ -59,9 +59,10 @@ def running(settings: Settings) -> Iterator[waitress.server.BaseWSGIServer]:
         stack.callback(store.close)
         swarms = Swarms(settings.tracker, time.monotonic)
         service = Service(settings, store, Voters(repository), swarms, now, threading.Event(), threading.Event())
+        publisher = Publisher(service, repository, state.bundles)
+        publisher.tell()
         server = _listen(service, state)
         stack.callback(server.close)
-        publisher = Publisher(service, repository, state.bundles)
         publisher.start()
         stack.callback(publisher.stop)
         if reading is not None:
