@@ -13,7 +13,9 @@ URL = f"https://{NAME}"
 
 @dataclass
 class RecordedHttp:
-    """`answers`: what comes back by path, in order; the last one stays.  An exception is raised.  `asked`: path and body of each call."""
+    """`answers`: what comes back by path (or `/folder/*`), in order; the last one stays.  An exception is raised, a function called with
+    the body.  `asked`: path and body of each call.
+    """
 
     answers: dict[str, list[object]] = field(default_factory=dict)
     asked: list[tuple[str, bytes]] = field(default_factory=list)
@@ -31,7 +33,7 @@ class RecordedHttp:
         assert url.startswith(f"{URL}/")
         path = url.removeprefix(URL)
         self.asked.append((path, body))
-        left = self.answers.get(path)
+        left = self.answers.get(path) or self.answers.get(f"{path.rpartition('/')[0]}/*")
         if not left:
             raise UnavailableError(url, "nobody answers")
         found = left.pop(0) if len(left) > 1 else left[0]
