@@ -8,6 +8,7 @@ first.  A guard that is there twice on purpose is marked with the comment `# gua
 from __future__ import annotations
 
 import ast
+import os
 import re
 import shutil
 import subprocess
@@ -63,7 +64,9 @@ def tests_of(module: Path) -> list[str]:
 def noticed(copy: Path, tests: list[str]) -> bool:
     """Does one of `tests` fail in `copy`?"""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-    return subprocess.run(command, cwd=copy, capture_output=True, timeout=SECONDS, check=False).returncode != 0
+    # The installed package of an editable installation lies elsewhere; the copy comes before it.
+    environment = os.environ | {"PYTHONPATH": f"{copy}{os.pathsep}{copy / 'server'}"}
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, timeout=SECONDS, check=False).returncode != 0
 
 
 def main(modules: list[str]) -> int:
