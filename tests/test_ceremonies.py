@@ -301,6 +301,20 @@ def test_a_root_that_skips_a_version_is_not_imported(site):
     assert "does not follow" in refused("P7.1", site.repository.import_root, *renew(site.offline, {}, site.lifetimes, now()), now())
 
 
+def test_a_root_whose_own_keys_did_not_sign_it_is_not_imported(site):
+    old = keys.offline_signers(site.offline, "root")
+    for number in (4, 5):
+        (site.offline / f"root-{number}.pem").write_bytes(CryptoSigner.generate_ed25519().private_bytes)
+    root, targets = renew(site.offline, {}, site.lifetimes, now())
+    metadata = Metadata[Root].from_bytes(root)
+    appointed = metadata.signed.roles["root"]
+    appointed.keyids = [key for key in appointed.keyids if key not in {signer.public_key.keyid for signer in old}]
+    metadata.signatures.clear()
+    for signer in old:
+        metadata.sign(signer, append=True)
+    assert "0/2 keys" in refused("P7.1", site.repository.import_root, metadata.to_bytes(), targets, now())
+
+
 @pytest.mark.parametrize("role", ["root", "targets"])
 def test_an_expired_renewal_is_not_imported(site, role):
     lifetimes = Lifetimes(**{role: timedelta(days=-1)})

@@ -5,11 +5,13 @@ import threading
 from datetime import timedelta
 
 import pytest
-from p2pbin_server import editions as editions_module
-from p2pbin_server.editions import Editions
 
+from p2pbin_server import editions as editions_module
+from p2pbin_server.ceremonies import Lifetimes
+from p2pbin_server.editions import Editions
 from portage_p2pbin import durable
-from portage_p2pbin.kernel.errors import DecodeError
+from portage_p2pbin.kernel.errors import DecodeError, RefusedError
+from portage_p2pbin.kernel.roster import Policy, Roster
 from tests.site import CHANNEL, Site, now
 
 DAY = timedelta(days=1)
@@ -71,12 +73,12 @@ def test_a_timestamp_is_signed_anew_in_its_second_half(site):
     assert site.editions().head().snapshot == 1
 
 
-def test_a_snapshot_is_signed_anew_in_its_second_half(site):
-    later = now() + 4 * DAY
-    site.repository.publish_pages(CHANNEL, {"app-misc": b"one"}, now())
-    site.editions().commit({}, now())
+def test_a_snapshot_is_signed_anew_in_its_second_half(tmp_path):
+    site = Site(tmp_path, lifetimes=Lifetimes(snapshot=2 * DAY))
+    later = now() + timedelta(hours=25)
     site.repository.refresh(later)
-    assert site.editions().head().snapshot_expires == later + 7 * DAY
+    head = site.editions().head()
+    assert (head.snapshot_expires, head.roles["index.json"].version) == (later + 2 * DAY, 1)
 
 
 def test_an_index_is_signed_anew_in_its_second_half(site):
@@ -98,6 +100,22 @@ def test_what_was_replaced_stays_for_a_day(site):
     gone = before - set(state(site))
     assert {name.rpartition(".")[0].rpartition(".")[2] for name in gone} == {"app-misc", "index", "snapshot"}
     assert listed(site) == {"app-misc": b"new"}
+
+
+def test_a_roster_that_was_replaced_stays_for_a_day(site):
+    for path in site.tuf.rglob("*"):
+        os.utime(path, (0, 0))
+    site.put_roster(Roster((), Policy(5, 7)))
+    site.repository.refresh(now() + timedelta(hours=10))
+    assert len(list((site.tuf / "targets").glob("*.roster.json"))) == 2
+    site.repository.refresh(now() + timedelta(hours=25))
+    assert len(list((site.tuf / "targets").glob("*.roster.json"))) == 1
+
+
+def test_a_roster_file_that_was_damaged_on_disk(site):
+    next((site.tuf / "targets").glob("*.roster.json")).write_bytes(Roster((), Policy(9, 9)).encode())
+    with pytest.raises(RefusedError, match="does not vouch"):
+        site.repository.roster()
 
 
 def test_roots_are_kept_for_ever(site):
@@ -137,7 +155,7 @@ def test_two_processes_take_turns(site):
             target=lambda: results.append(site.repository.publish_pages(CHANNEL, {"app-misc": b"one"}, now())),
         )
         other.start()
-        other.join(0.05)
+        other.join(0.3)
         assert other.is_alive()
     other.join(10)
     assert results == [None]
