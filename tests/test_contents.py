@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import bz2
+from collections.abc import Mapping
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from portage_p2pbin.binpkg.contents import DIGEST_PREFIX, read_package
+from portage_p2pbin.binpkg.metadata import PER_EVENT
+from portage_p2pbin.kernel.errors import RefusedError
 from tests.handmade import (
     EBUILD,
     ENVIRONMENT,
+    GNU,
     IMAGE,
+    METADATA,
     PACKAGE,
     Gpkg,
     archive,
     folder,
     hard_link,
+    long_text,
     member,
+    metadata_archive,
     symlink,
     with_image,
     with_metadata,
@@ -177,3 +188,81 @@ def test_content_that_is_read_in_pieces():
     content = bytes(range(256)) * 20_000
     line = file_line("usr/big", content)
     assert line in read_package(with_image(member("image/usr/big", content)).file()).manifest.decode()
+
+
+VECTORS = Path(__file__).parent / "vectors/contents"
+DIGESTS = dict(reversed(line.split("  ")) for line in (VECTORS / "digests").read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", DIGESTS)
+def test_vectors(name):
+    with (VECTORS / name).open("rb") as file:
+        reading = read_package(file)
+    assert reading.manifest == (VECTORS / f"{name}.mtree").read_bytes()
+    assert reading.digest == DIGESTS[name]
+
+
+def test_the_vectors_of_one_package_in_three_forms_are_equal():
+    assert len({DIGESTS[name] for name in ("usual.gpkg.tar", "usual-xz.gpkg.tar", "usual.xpak")}) == 1
+
+
+# Mutations: of everything that is hashed, no change is missed ---------------------------------------------------------------------
+
+EVERYTHING = with_image(
+    folder("image/empty", mode=b"0001777\0"),
+    symlink("image/absolute", "/etc/x"),
+    member("image/usr/é".encode(), b"1" * 600, mode=b"0004755\0", uid=b"0000001\0", uname=b"daemon"),
+    hard_link("image/another", "image/usr/hello"),
+    long_text(b"L", b"image/" + b"n" * 110),
+    member((b"image/" + b"n" * 110)[:100], b"long", magic=GNU),
+)
+METADATA_ARCHIVE = metadata_archive(METADATA)
+
+PATTERN = st.binary(min_size=1, max_size=40)
+NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
+    lambda name: name not in (".", "..") and len(name.encode()) <= 80
+)
+MODES = st.integers(0, 0o7777)
+OWNERS = st.tuples(st.integers(1, 0o7777777), st.from_regex(r"[a-z]{1,8}", fullmatch=True).filter(lambda name: name != "root"))
+MEMBERS = st.fixed_dictionaries({"name": NAMES, "content": PATTERN, "mode": MODES, "owner": OWNERS, "group": OWNERS})
+
+
+def package_of(entry: dict[str, Any]) -> Gpkg:
+    (uid, uname), (gid, gname) = entry["owner"], entry["group"]
+    numbers = {"mode": b"%07o\0" % entry["mode"], "uid": b"%07o\0" % uid, "gid": b"%07o\0" % gid}
+    names = {"uname": uname.encode(), "gname": gname.encode()}
+    return with_image(member(f"image/{entry['name']}".encode(), entry["content"], **numbers, **names))
+
+
+@given(MEMBERS, MEMBERS, st.sampled_from(["name", "content", "mode", "owner", "group"]))
+def test_every_change_of_a_file_changes_the_digest(one, other, field):
+    changed = one | {field: other[field]}
+    assume(changed != one and not (one["name"] == "usr" or changed["name"] == "usr"))
+    assert digest(package_of(one)) != digest(package_of(changed))
+
+
+@given(st.integers(0, len(EVERYTHING.image) - 1), st.integers(1, 255))
+def test_every_byte_of_an_image_is_refused_or_hashed(at, change):
+    image = bytearray(EVERYTHING.image)
+    image[at] ^= change
+    try:
+        assert digest(EVERYTHING.but(image=bytes(image))) != digest(EVERYTHING)
+    except RefusedError as error:
+        assert error.rule == "P2.2"
+
+
+@given(st.integers(0, len(METADATA_ARCHIVE) - 1), st.integers(1, 255))
+def test_every_byte_of_the_metadata_is_refused_or_hashed(at, change):
+    changed = bytearray(METADATA_ARCHIVE)
+    changed[at] ^= change
+    try:
+        after = read_package(PACKAGE.but(metadata=bytes(changed)).file())
+    except RefusedError as error:
+        assert error.rule in ("P2.2", "P2.3", "P2.4")
+    else:
+        before = read_package(PACKAGE.file())
+        assert after.digest != before.digest or differing(before.metadata, after.metadata) <= PER_EVENT
+
+
+def differing(a: Mapping[str, str], b: Mapping[str, str]) -> set[str]:
+    return {key for key in a.keys() | b.keys() if a.get(key) != b.get(key)}
