@@ -21,7 +21,7 @@ from typing import Self
 
 from portage_p2pbin.binpkg.cleaning import clean_package
 from portage_p2pbin.binpkg.contents import Reading, read_package
-from portage_p2pbin.kernel.index import Bundle, Entry, encode_page, file_name
+from portage_p2pbin.kernel.index import METADATA_KEYS, Bundle, Entry, encode_page, file_name
 from portage_p2pbin.kernel.model import ContentsDigest, Cpv, Level, Role, Sha1, Sha256
 from portage_p2pbin.kernel.roster import MachineKey, Roster
 from portage_p2pbin.kernel.statements import sign_vote
@@ -190,7 +190,7 @@ class Shop:
 
 
 def _listed(reading: Reading) -> dict[str, str]:
-    return {name: " ".join(reading.metadata[name].split()) for name in ("EAPI", "RDEPEND", "SLOT", "USE")}
+    return {name: " ".join(reading.metadata[name].split()) for name in METADATA_KEYS if name in reading.metadata}
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):

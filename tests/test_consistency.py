@@ -2,6 +2,7 @@ import pytest
 
 from portage_p2pbin.kernel.consistency import check_definition, check_entry
 from portage_p2pbin.kernel.errors import RefusedError
+from portage_p2pbin.kernel.index import METADATA_KEYS
 from portage_p2pbin.kernel.model import Sha256
 from tests.makers import DEFINITION, REQUEST
 
@@ -50,3 +51,9 @@ def test_another_ebuild_is_refused():
 def test_an_entry_that_says_something_else_is_refused(metadata):
     with pytest.raises(RefusedError, match="SLOT"):
         check_entry(REQUEST.cpv, {"SLOT": "0"}, metadata)
+
+
+@pytest.mark.parametrize("name", METADATA_KEYS)
+def test_an_entry_that_leaves_something_out_is_refused(name):
+    with pytest.raises(RefusedError, match=rf"P9\.8: {name} is 'x' in the package, but '' was announced"):
+        check_entry(REQUEST.cpv, {"SLOT": "0"} if name != "SLOT" else {}, {"SLOT": "0", name: "x"})

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from portage_p2pbin.kernel.definition import BuildDefinition
 from portage_p2pbin.kernel.errors import RefusedError
+from portage_p2pbin.kernel.index import METADATA_KEYS
 from portage_p2pbin.kernel.model import Cpv, Sha256
 
 
@@ -46,9 +47,13 @@ _ALWAYS = ("CATEGORY", "PF", "repository", "EAPI", "SLOT")
 
 
 def check_entry(cpv: Cpv, listed: Mapping[str, str], metadata: Mapping[str, str]) -> None:
-    """Refuse (P9.8) a package whose own `metadata` differs from the `listed` keys of its index entry."""
-    for name, value in listed.items():
-        _compare(cpv, name, value, " ".join(metadata.get(name, "").split()))
+    """Refuse (P9.8) a package whose own `metadata` differs from what its index entry has `listed`.
+
+    A key that was left out counts as empty: Portage would have resolved without a dependency, a USE flag or a SLOT that the package
+    has, and a threshold for that SLOT would not have been applied.
+    """
+    for name in METADATA_KEYS:
+        _compare(cpv, name, listed.get(name, ""), " ".join(metadata.get(name, "").split()))
 
 
 def _compare(cpv: Cpv, name: str, said: str, found: str) -> None:
