@@ -7,9 +7,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+
 from p2pbin_server import log
 from p2pbin_server.log import PublishedLog, append
-
 from portage_p2pbin import durable
 from portage_p2pbin.kernel import merkle
 from portage_p2pbin.kernel.checkpoint import KeyKind, VerifierKey, Witnesses, cosign, open_checkpoint
