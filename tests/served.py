@@ -25,7 +25,7 @@ from p2pbin_server.offers import Bounds
 from p2pbin_server.publishing import Publisher
 from p2pbin_server.settings import parse
 from p2pbin_server.store import Store
-from p2pbin_server.tables import Registered, StoredFile
+from p2pbin_server.store.rows import Registered, StoredFile
 from p2pbin_server.tracker import Swarms
 from p2pbin_server.web.api import Service
 from portage_p2pbin.kernel.envelope import public_key

@@ -5,7 +5,7 @@ import pytest
 
 from p2pbin_server import jobs
 from p2pbin_server.jobs import done, lease, priority, renew
-from p2pbin_server.tables import Wanted
+from p2pbin_server.store.rows import Wanted
 from portage_p2pbin.kernel.errors import RefusedError
 from portage_p2pbin.kernel.model import BuildKey, Cpv, Level
 from tests.makers import CHANNEL, DEFINITION, NOW, REQUEST, YEAR, vote

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from p2pbin_server.offers import is_missing, is_wanted, offer
-from p2pbin_server.tables import OfferState
+from p2pbin_server.store.rows import OfferState
 from p2pbin_server.throttle import TooManyError
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 from portage_p2pbin.kernel.index import file_name

@@ -12,7 +12,7 @@ from p2pbin_server.offers import offer
 from p2pbin_server.origin import Origin, check_package
 from p2pbin_server.reader import reader
 from p2pbin_server.settings import read_address
-from p2pbin_server.tables import OfferState
+from p2pbin_server.store.rows import OfferState
 from portage_p2pbin.binpkg.contents import Reading, read_package
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 from portage_p2pbin.kernel.index import file_name

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from p2pbin_server.placement import hold, pick
-from p2pbin_server.tables import Holder
+from p2pbin_server.store.rows import Holder
 from p2pbin_server.throttle import TooManyError
 from portage_p2pbin.kernel.envelope import public_key
 from portage_p2pbin.kernel.model import Cpv, InfoHash

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from p2pbin_server.store import Store
-from p2pbin_server.tables import Holder, Offer, OfferState, Registered
+from p2pbin_server.store.rows import Holder, Offer, OfferState, Registered
 from portage_p2pbin.kernel.errors import DecodeError, UnavailableError
 from portage_p2pbin.kernel.model import Fingerprint, InfoHash, PublicKey, Sha256
 from tests.makers import CHANNEL, REQUEST, certificate, vote

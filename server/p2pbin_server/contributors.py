@@ -12,7 +12,7 @@ from pathlib import Path
 
 from p2pbin_server.ledger import seconds
 from p2pbin_server.store import Transaction
-from p2pbin_server.tables import Registered
+from p2pbin_server.store.rows import Registered
 from p2pbin_server.throttle import TooManyError
 from portage_p2pbin import durable
 from portage_p2pbin.kernel.errors import RefusedError, SettingsError, UnavailableError

@@ -15,8 +15,8 @@ from p2pbin_server import clashes
 from p2pbin_server.channels import strays
 from p2pbin_server.clashes import Judgements
 from p2pbin_server.ledger import Rules, judge, seconds
-from p2pbin_server.store import Build, Store, Transaction
-from p2pbin_server.tables import Listing, StoredFile
+from p2pbin_server.store import Store, Transaction
+from p2pbin_server.store.rows import Build, Listing, StoredFile
 from portage_p2pbin import durable
 from portage_p2pbin.kernel.index import MOST_BUNDLE, MOST_ENTRIES, MOST_VOTES, Bundle, Entry, encode_page
 from portage_p2pbin.kernel.model import Channel, ContentsDigest, Operator, Role, Sha256

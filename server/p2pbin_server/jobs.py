@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 
 from p2pbin_server.ledger import seconds, voter_key
 from p2pbin_server.store import Transaction
-from p2pbin_server.tables import Lease, Registered, Wanted
+from p2pbin_server.store.rows import Lease, Registered, Wanted
 from portage_p2pbin.kernel.errors import RefusedError
 from portage_p2pbin.kernel.model import Level, PublicKey, Role, Sha256
 from portage_p2pbin.kernel.statements import SignedVote

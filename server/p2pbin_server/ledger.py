@@ -15,8 +15,8 @@ from p2pbin_server import clashes
 from p2pbin_server.channels import strays
 from p2pbin_server.clashes import Judgements
 from p2pbin_server.settings import Baseline
-from p2pbin_server.store import Build, Transaction
-from p2pbin_server.tables import Variant
+from p2pbin_server.store import Transaction
+from p2pbin_server.store.rows import Build, Variant
 from p2pbin_server.throttle import TooManyError
 from portage_p2pbin.kernel.errors import RefusedError
 from portage_p2pbin.kernel.model import Channel, ContentsDigest, Level, PublicKey, Role

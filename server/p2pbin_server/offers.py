@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from p2pbin_server.ledger import Rules, build_of, judge, seconds, voter_key
 from p2pbin_server.settings import Limits, OriginSettings
 from p2pbin_server.store import Transaction
-from p2pbin_server.tables import Offer, OfferState
+from p2pbin_server.store.rows import Offer, OfferState
 from p2pbin_server.throttle import TooManyError
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 from portage_p2pbin.kernel.index import file_name

@@ -23,7 +23,7 @@ from p2pbin_server.differences import manifest_path
 from p2pbin_server.ledger import build_of, seconds
 from p2pbin_server.reader import Reader
 from p2pbin_server.settings import spelt
-from p2pbin_server.tables import Offer, OfferState, StoredFile
+from p2pbin_server.store.rows import Offer, OfferState, StoredFile
 from p2pbin_server.web.api import Service
 from portage_p2pbin import durable
 from portage_p2pbin.binpkg.contents import Reading

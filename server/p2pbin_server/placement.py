@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 
 from p2pbin_server.store import Transaction
-from p2pbin_server.tables import Holder, StoredFile
+from p2pbin_server.store.rows import Holder, StoredFile
 from p2pbin_server.throttle import TooManyError
 from portage_p2pbin.kernel.model import InfoHash, PublicKey
 

@@ -13,8 +13,8 @@ from p2pbin_server import clashes
 from p2pbin_server.clashes import Clash, Judgements
 from p2pbin_server.differences import differences
 from p2pbin_server.ledger import judge
-from p2pbin_server.store import Build, Transaction
-from p2pbin_server.tables import ClashRow
+from p2pbin_server.store import Transaction
+from p2pbin_server.store.rows import Build, ClashRow
 from portage_p2pbin.kernel.model import ContentsDigest, Cpv, Sha256
 from portage_p2pbin.kernel.statements import spelt
 from portage_p2pbin.kernel.trust import Electorate, Judgement, Voice

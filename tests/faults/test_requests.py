@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from p2pbin_server import app
-from p2pbin_server.tables import Holder
+from p2pbin_server.store.rows import Holder
 from p2pbin_server.throttle import TooManyError
 from p2pbin_server.web import api
 from p2pbin_server.web.http import MethodError, MissingError, RangeError, TooLargeError, error_response

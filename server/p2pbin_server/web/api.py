@@ -18,7 +18,7 @@ from p2pbin_server.electorate import Voters
 from p2pbin_server.ledger import Rules, seconds
 from p2pbin_server.settings import Settings
 from p2pbin_server.store import Store
-from p2pbin_server.tables import Holder, Lease, Registered
+from p2pbin_server.store.rows import Holder, Lease, Registered
 from p2pbin_server.throttle import Throttle
 from p2pbin_server.tracker import Swarms
 from p2pbin_server.web.http import MissingError, Request, Response, json_response

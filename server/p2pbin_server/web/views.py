@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from p2pbin_server.reports import clash_differences, clash_report, package_report
-from p2pbin_server.tables import Listing
+from p2pbin_server.store.rows import Listing
 from p2pbin_server.web.api import Service
 from p2pbin_server.web.http import MissingError, Request, Response, json_response
 from portage_p2pbin.kernel.model import Cpv
