@@ -8,7 +8,7 @@ from portage_p2pbin.explain import Explainer
 from portage_p2pbin.kernel.errors import UnavailableError
 from portage_p2pbin.kernel.index import Bundle, Entry, encode_page
 from portage_p2pbin.kernel.model import Cpv, InfoHash, Level, Role, Sha256
-from portage_p2pbin.kernel.roster import Rulings
+from portage_p2pbin.kernel.roster import Roster, Rulings
 from portage_p2pbin.kernel.trust import Electorate
 from portage_p2pbin.refusals import Refusal
 from tests.http_seam import RecordedHttp
@@ -19,9 +19,16 @@ FILE = Sha256("f" * 64)
 
 @dataclass
 class FakeRepository:
-    """The verified index of one category."""
+    """The verified index of one category, and who is on the roster."""
 
     entries: tuple[Entry, ...]
+    members: Roster | None = None
+
+    def roster(self):
+        return self.members or roster()
+
+    def rulings(self):
+        return Rulings()
 
     def categories(self, channel):
         assert channel == CHANNEL

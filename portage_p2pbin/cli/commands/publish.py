@@ -51,9 +51,7 @@ def _meant(site: Site, atoms: list[str]) -> list[Record]:
     for atom in atoms:
         found = matching(atom, known)
         if not found:
-            raise SettingsError(
-                f"{atom} was not built on this machine since the hook is in /etc/portage/bashrc", "Build it with emerge first"
-            )
+            raise SettingsError(f"No build of {atom} is recorded here", "Build it with emerge; README.rst shows the hook that records it")
         wanted |= set(found)
     return [record for record in newest.values() if record.definition.request.cpv in wanted]
 
