@@ -32,17 +32,21 @@ MOST_REASON = 16 * 1024
 
 
 class _Adapter(HTTPAdapter):
-    """Checks certificates against authorities that are read when it is made: later this process may not read them any more."""
+    """Connects from the address in the settings, and checks certificates against authorities that are read when it is made: later
+    this process may not read them any more.
+    """
 
-    def __init__(self) -> None:
-        self._context = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
+    def __init__(self, settings: HttpSettings) -> None:
+        self._options: dict[str, Any] = {"source_address": (settings.source, 0)} if settings.source else {}
+        if settings.https:
+            self._options["ssl_context"] = ssl.create_default_context(cafile=DEFAULT_CA_BUNDLE_PATH)
         super().__init__()
 
     def init_poolmanager(self, connections: int, maxsize: int, block: bool = False, **options: Any) -> None:  # noqa: ANN401
-        super().init_poolmanager(connections, maxsize, block, ssl_context=self._context, **options)
+        super().init_poolmanager(connections, maxsize, block, **options, **self._options)
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:  # noqa: ANN401
-        return super().proxy_manager_for(proxy, ssl_context=self._context, **options)
+        return super().proxy_manager_for(proxy, **options, **self._options)
 
     def cert_verify(self, conn: object, url: str, verify: object, cert: object) -> None:
         """Leave it to the context, which demands a certificate; requests would look for the authorities' file again."""
@@ -53,7 +57,7 @@ class Http:
 
     def __init__(self, settings: HttpSettings) -> None:
         self._settings = settings
-        self._adapter = _Adapter() if settings.https else None
+        self._adapter = _Adapter(settings)
 
     def get(self, url: str, most: int) -> bytes:
         """The body at `url`, at most `most` bytes.
@@ -96,7 +100,8 @@ class Http:
         """The answer up to its headers."""
         session = requests.Session()
         session.trust_env = False
-        if self._adapter is not None:
+        session.mount("http://", self._adapter)
+        if self._settings.https:
             session.mount("https://", self._adapter)
         if self._settings.proxy:
             session.proxies = {"http": self._settings.proxy, "https": self._settings.proxy}

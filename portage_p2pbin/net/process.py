@@ -12,6 +12,7 @@ import pwd
 import resource
 import signal
 import socket
+import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -143,6 +144,8 @@ def _keep_only(control: socket.socket) -> None:
     os.dup2(null, 1)
     os.closerange(3, control.fileno())
     os.closerange(control.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
+    # Where the parent's was another file, its number may soon be that of a connection.
+    sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
 
 
 def _give_up_rights(account: pwd.struct_passwd | None, parent: int) -> None:

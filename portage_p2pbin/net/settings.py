@@ -28,13 +28,15 @@ class SwarmSettings:
 
 @dataclass(frozen=True, slots=True)
 class HttpSettings:
-    """`stall`: seconds without progress.  `proxy`: the address of one, or empty for none.
+    """`stall`: seconds without progress.  `proxy`: the address of one, or empty for none.  `source`: the address of this machine to
+    connect from, or empty for the system's choice.
 
     Without `https` no certificate authorities are read, and https addresses are not to be used.
     """
 
     stall: float = 60.0
     proxy: str = ""
+    source: str = ""
     https: bool = True
 
 

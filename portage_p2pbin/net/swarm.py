@@ -165,7 +165,7 @@ class Swarm:
                 self._remove(torrent.info_hash)
                 sources = find()
                 watched = self._add(torrent, self.path(torrent), sources.first(), sources.trackers)
-                attempt = Attempt(watched, find, received, Patience(min(patience, stall), stall, self._settings.origin_after))
+                attempt = Attempt(watched, find, received, Patience(patience, stall, self._settings.origin_after))
                 if attempt.run(on_progress):
                     self._flush(watched)
                     done = True
