@@ -8,7 +8,8 @@ docs/environments-tried.txt that CHECKOUT has goes through its setup phase twice
 of a builder who exports everything a builder might.  Portage's own functions save the environment as they do for a binary package.
 
 Then for each pair: both are read; both give the same cleaned text; cleaning that again changes nothing; bash, sourcing the cleaned text,
-has what it has from the original without the dropped variables; no dropped name is one that the package composes.
+has what it has from the original without the dropped variables, and so has Portage when it installs; no dropped name is one that the
+package composes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from itertools import takewhile
@@ -139,9 +141,36 @@ def sourced(text: bytes, dropped: tuple[str, ...]) -> tuple[list[Variable], byte
     printed = subprocess.run(bash, input=text, env={"PATH": PLAIN["PATH"]}, capture_output=True, check=False)
     if printed.stderr:
         raise RuntimeError(printed.stderr.decode(errors="replace"))
-    lines = printed.stdout.splitlines(keepends=True)
+    return split(printed.stdout)
+
+
+def split(text: bytes) -> tuple[list[Variable], bytes]:
+    """Return the variables that the lines at the beginning of `text` declare, and what follows."""
+    lines = text.splitlines(keepends=True)
     variables = [read_variable(line[:-1]) for line in takewhile(lambda line: line.startswith(b"declare "), lines)]
     return variables, b"".join(lines[len(variables) :])
+
+
+# What ebuild.sh does with the environment of a binary package before it calls pkg_preinst.
+LOAD = """
+source "${PORTAGE_BIN_PATH}/isolated-functions.sh"
+source "${PORTAGE_BIN_PATH}/phase-functions.sh"
+source "${PORTAGE_BIN_PATH}/save-ebuild-env.sh"
+: > "${T}/environment.raw"
+__preprocess_ebuild_env
+"""
+
+
+def loaded(text: bytes, dropped: tuple[str, ...]) -> tuple[list[Variable], bytes]:
+    """Return what Portage's own filters leave of `text`, but for `dropped`, when it installs the package."""
+    own = {"PORTAGE_BIN_PATH": f"{sys.prefix}/lib/portage/bin", "PORTAGE_PYTHON": sys.executable, "EMERGE_FROM": "binary", "EAPI": "8"}
+    with tempfile.TemporaryDirectory() as folder:
+        environment = Path(folder, "environment")
+        environment.write_bytes(text)
+        bash = ["bash", "--norc", "--noprofile", "-c", LOAD]
+        subprocess.run(bash, env=own | {"PATH": PLAIN["PATH"], "T": folder}, stdin=subprocess.DEVNULL, check=True)
+        variables, functions = split(environment.read_bytes())
+    return [variable for variable in variables if variable.name.decode() not in {*dropped, "T"}], functions
 
 
 def composed(environment: Environment, ebuild: bytes, dropped: tuple[str, ...]) -> Iterator[str]:
@@ -168,6 +197,7 @@ def check(plain: Path, noisy: Path, figures: Counter[str], names: Counter[str]) 
         "nothing of the builder left": MARK.encode() not in other.cleaned(ebuild),
         "cleaned twice is cleaned once": parse(cleaned).cleaned(ebuild) == cleaned,
         "bash has the same from it": sourced(original, dropped) == sourced(cleaned, ()),
+        "Portage loads the same from it": loaded(original, dropped) == loaded(cleaned, dropped),
         "bash prints the same functions": sourced(cleaned, ())[1] == b"".join(function.text for function in environment.functions),
         "no dropped name is composed": not any(composed(environment, ebuild, dropped)),
     }
@@ -189,7 +219,9 @@ def main(arguments: list[str]) -> int:
     prepare(checkout, folder)
     saved = folder / "environments"
     saved.mkdir(exist_ok=True)
-    figures, names, tried = Counter[str](), Counter[str](), 0
+    figures: Counter[str] = Counter()
+    names: Counter[str] = Counter()
+    tried = 0
     for package in LIST.read_text().split():
         pair = [saved / f"{package.replace('/', '_')}.{name}" for name in ("plain", "noisy")]
         for path, shell in zip(pair, (PLAIN, NOISY), strict=True):
@@ -197,7 +229,7 @@ def main(arguments: list[str]) -> int:
                 save(checkout, folder, package, shell, path)
         if all(path.exists() for path in pair):
             tried += 1
-            check(*pair, figures, names)
+            check(pair[0], pair[1], figures, names)
     print(f"{tried} ebuilds, each in two shells")
     for name, count in figures.items():
         print(f"{count:8} {name}")

@@ -23,11 +23,10 @@ _OPERATOR = re.compile(rb";;&|;;|;&|;|&&|&>>|&>|&|\|\||\||<<<|<<-|<<|<&|<>|<(?!\
 _OPERATOR_STARTS = frozenset((b";", b"&", b"|", b"<", b">"))
 _REDIRECTIONS = frozenset((b"&>>", b"&>", b"<<<", b"<&", b"<>", b"<", b">>", b">&", b">|", b">"))
 _CASE_ENDS = frozenset((b";;", b";&", b";;&"))
-_DELIMITER = re.compile(rb"'([^'\n]+)'|([A-Za-z0-9_.:+-]+)(?=[\s|&;<>)])")
+_DELIMITER = re.compile(rb"(?:'([^'\n]+)'|([A-Za-z0-9_.:+-]+))(?=[ \n|&;<>)])")
 _FUNCTION_MARK = re.compile(rb" \(\) \n *(?=\{ \n)")
-_ASSIGNMENT = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*(?:\[.*?\])?\+?=", re.DOTALL)
 _DESCRIPTOR = re.compile(rb"[0-9]+|\{[A-Za-z_][A-Za-z0-9_]*\}")
-_CONDITION_OPERATOR = re.compile(rb"&&|\|\||[|<>]")
+_CONDITION_OPERATOR = re.compile(rb"&&|\|\||\||[<>](?!\()")
 _ODD_BACKSLASHES = re.compile(rb"(?<!\\)(?:\\\\)*\\\Z")
 
 _OPENERS = {b"if": b"fi", b"while": b"done", b"until": b"done", b"{": b"}", b"for": b"done", b"select": b"done", b"case": b"esac"}
@@ -40,8 +39,7 @@ class _State(Enum):
     """What may come next, as far as that decides which words are reserved."""
 
     COMMAND = auto()  # a command: reserved words count
-    NAME = auto()  # a simple command's first word is read: `()` may follow
-    WORDS = auto()  # further words
+    WORDS = auto()  # a simple command has begun: further words
     AFTER = auto()  # a compound command is read: only operators follow
     FOR = auto()  # a name, or `((`
     FOR_IN = auto()  # `in`, or the end of the command
@@ -52,7 +50,7 @@ class _State(Enum):
     PATTERN_END = auto()  # `|` or `)`
 
 
-_ENDABLE = frozenset((_State.NAME, _State.WORDS, _State.AFTER, _State.FOR_IN))
+_ENDABLE = frozenset((_State.WORDS, _State.AFTER, _State.FOR_IN))
 _PATTERNS = frozenset((_State.PATTERN, _State.PATTERN_MORE))
 
 
@@ -246,7 +244,7 @@ class _Commands:
         elif word in _NEVER or (word == b"time" and reader.peek(b" -")):
             raise reader.error(f"the word {word.decode('ascii')}, which bash does not print there, before")
         elif word not in (b"!", b"time"):
-            self.state = _State.WORDS if _ASSIGNMENT.match(word) else _State.NAME
+            self.state = _State.WORDS
 
     def inner_or_closer(self, word: bytes) -> None:
         if self.closers[-1] != _INNER.get(word, word):

@@ -17,8 +17,8 @@ from portage_p2pbin.kernel.errors import RefusedError
 DEEPEST = 40
 """Quotes, substitutions and groups inside each other; each is a call of the reader within a call.  Real ones reach 5."""
 
-_BLANKS = re.compile(rb"[ \t]*")
-_PLAIN = re.compile(rb"[^\s|&;()<>{}\\'\"`$\[\]@?*+!=]+")
+_BLANKS = re.compile(rb"[ ]*")
+_PLAIN = re.compile(rb"[^ \t\n|&;()<>{}\\'\"`$\[\]@?*+!=]+")
 _IDENTIFIER = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*")
 _ARRAY_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*\+?=")
 # Most words are plain ones with quotes, variables and `${name}` or `${name%x}` in them, so one match reads those; the rest is read piece
@@ -26,12 +26,12 @@ _ARRAY_NAME = re.compile(rb"[A-Za-z_][A-Za-z0-9_]*\+?=")
 _SIMPLE_DOLLAR = rb"\$(?:[A-Za-z0-9_@#?*!-]|\{[!#]?[A-Za-z0-9_@*]+(?:\[[A-Za-z0-9_@*]+\])?(?:[-:%#/^,+=?][^\\'\"`$(){}<>]*+)?\})"
 _SIMPLE_QUOTED = rb"'[^']*+'|\"(?:[^\"\\`$]|\\[^\n]|" + _SIMPLE_DOLLAR + rb")*+\""
 _SIMPLE_WORD = re.compile(
-    rb"(?!#)(?:\[\[?(?=[ ])|(?:[^\s|&;()<>\\'\"`$\[]|\\[^\n]|" + _SIMPLE_QUOTED + rb"|" + _SIMPLE_DOLLAR + rb")++(?=[\s|&;)]))"
+    rb"(?!#)(?:\[\[?(?=[ ])|(?:[^ \t\n|&;()<>\\'\"`$\[]|\\[^\n]|" + _SIMPLE_QUOTED + rb"|" + _SIMPLE_DOLLAR + rb")++(?=[ \n|&;)]))"
 )
 _SINGLE_QUOTED = re.compile(rb"'[^']*'")
 _ANSI_QUOTED = re.compile(rb"\$'(?:[^'\\]|\\.)*+'", re.DOTALL)
 _BACKQUOTED = re.compile(rb"`(?:[^`\\]|\\[^\n])*+`")
-_RUN_BY_NEWER_BASH = re.compile(rb"\$\{[\s|(]")
+_RUN_BY_NEWER_BASH = re.compile(rb"\$\{[ \t\n|(]")
 
 
 class WordReader:
@@ -61,7 +61,7 @@ class WordReader:
         return match
 
     def blanks(self) -> None:
-        """Read spaces and tabs, if any."""
+        """Read spaces, if any; bash prints no tabs between words."""
         self.take(_BLANKS, "")
 
     def word(self, assigns: bool = True) -> bytes:
