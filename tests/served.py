@@ -15,10 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import waitress
-
-from p2pbin_server import ceremonies
-from p2pbin_server.app import State, application
+from p2pbin_server import ceremonies, serve
+from p2pbin_server.app import State
 from p2pbin_server.electorate import Voters
 from p2pbin_server.ledger import Answer, cast, certify
 from p2pbin_server.offers import Bounds
@@ -54,7 +52,7 @@ ROSTER = roster(
 _SETTINGS = """
 [server]
 name = "server.example"
-listen = "127.0.0.1:8080"
+listen = "127.0.0.1:{port}"
 state = "{state}"
 roles = ["api", "tracker"]
 [channels.amd64-test]
@@ -65,6 +63,13 @@ listen = "127.0.0.1:6880"
 """
 
 
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
 class Rig:
     """The server's parts.  Time stands at `now` until a test moves it."""
 
@@ -72,7 +77,7 @@ class Rig:
         self.now = NOW
         self.site = Site(base / "site", made=NOW)
         self.import_roster(ROSTER)
-        self.settings = parse(_SETTINGS.format(state=base / "state").encode() + more.encode(), "server.toml", base)
+        self.settings = parse(_SETTINGS.format(state=base / "state", port=free_port()).encode() + more.encode(), "server.toml", base)
         self.state = State(self.settings.state)
         self.state.tuf = self.site.tuf
         self.state.make()
@@ -161,7 +166,7 @@ class Rig:
     @contextmanager
     def serving(self) -> Iterator[Http]:
         """Answer on a socket while the block runs."""
-        server = waitress.create_server(application(self.service, self.state), listen="127.0.0.1:0", ident=None)
+        server = serve.listen(self.service, self.state)
         thread = threading.Thread(target=server.run)
         thread.start()
         try:

@@ -26,6 +26,7 @@ from portage_p2pbin.kernel.roster import MachineKey, RulingKind
 from portage_p2pbin.kernel.statements import sign_request
 from portage_p2pbin.openpgp import certify
 from tests.makers import OTHER_CONTENTS, new_key, vote
+from tests.served import free_port
 from tests.test_openpgp import Home
 
 COMMANDS = [
@@ -44,12 +45,6 @@ flags = ["-O2", "-pipe"]
 [origin]
 listen = "127.0.0.1:{origin}"
 """
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Machine:

@@ -299,6 +299,17 @@ def test_whatever_it_shows_is_escaped(rig):
     assert '"/packages/&lt;b&gt;&quot;x"' in page
 
 
+def test_only_the_proxy_says_who_is_behind_it(rig):
+    stored = listed(rig)
+    announce = f"/announce?info_hash={quote_from_bytes(bytes.fromhex(stored.info_hash))}&port=6881&left=0"
+    forwarded = {"X-Forwarded-For": "203.0.113.5"}
+    for proxy, address in (("127.0.0.2", "127.0.0.1"), ("127.0.0.1", "203.0.113.5")):
+        rig.service = dataclasses.replace(rig.service, settings=dataclasses.replace(rig.service.settings, proxy=proxy))
+        with rig.serving() as http:
+            http.raw("GET", announce, **forwarded)
+            assert [address, 6881] in http.get(f"/peers/{stored.info_hash}")[1]["peers"]
+
+
 def test_a_process_without_the_api_is_only_a_tracker(rig):
     rig.give_roles("tracker")
     with rig.serving() as http:

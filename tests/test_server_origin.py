@@ -234,6 +234,17 @@ def test_an_offer_that_nobody_sends_is_given_up(rig, package):
         assert settled(rig).state is OfferState.REFUSED
 
 
+def test_a_stop_does_not_wait_for_a_publisher_and_the_offer_stays(rig, package):
+    rig.service = replace(rig.service, settings=replace(rig.service.settings, origin=replace(rig.service.settings.origin, patience=600)))
+    with origin_of(rig) as origin, published(rig, package, seeds=False):
+        for _ in range(100):
+            if origin._swarm.has(TORRENT.info_hash):
+                break
+            time.sleep(0.05)
+    with rig.store.reading() as transaction:
+        assert transaction.offer(TORRENT.info_hash).state is OfferState.WAITING
+
+
 def test_two_sides_of_a_clash_are_compared_by_their_manifests(tmp_path):
     one, other = ContentsDigest("p2pbin-contents-1:" + "a" * 64), ContentsDigest("p2pbin-contents-1:" + "b" * 64)
     assert differences(tmp_path, [one, other]) is None

@@ -22,7 +22,7 @@ from portage_p2pbin.kernel.index import MOST_BUNDLE, MOST_ENTRIES, MOST_VOTES, B
 from portage_p2pbin.kernel.model import Channel, ContentsDigest, Operator, Role, Sha256
 from portage_p2pbin.kernel.trust import Electorate, Judgement, Voice, level
 
-MOST_UPDATED = 100
+MOST_UPDATED = 20
 """Build keys whose entries are made in one transaction, so that votes need not wait long."""
 
 _BEST_FIRST = (Role.BUILD_SERVER, Role.TRUSTED, Role.SEMI_TRUSTED, Role.UNTRUSTED)

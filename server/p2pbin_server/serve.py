@@ -61,7 +61,7 @@ def running(settings: Settings) -> Iterator[waitress.server.BaseWSGIServer]:
         service = Service(settings, store, Voters(repository), swarms, now, threading.Event(), threading.Event())
         publisher = Publisher(service, repository, state.bundles)
         publisher.tell()
-        server = _listen(service, state)
+        server = listen(service, state)
         stack.callback(server.close)
         publisher.start()
         stack.callback(publisher.stop)
@@ -80,7 +80,8 @@ def _origin(service: Service, state: State, reading: Reader) -> Origin:
         raise SettingsError(what, "Stop what listens there, or set another [origin] listen.") from error
 
 
-def _listen(service: Service, state: State) -> waitress.server.BaseWSGIServer:
+def listen(service: Service, state: State) -> waitress.server.BaseWSGIServer:
+    """The web server, bound to its address; its `run` answers until it is closed.  Raises SettingsError if the address is taken."""
     settings = service.settings
     options: dict[str, object] = {"trusted_proxy": settings.proxy, "trusted_proxy_headers": {"x-forwarded-for"}} if settings.proxy else {}
     try:

@@ -6,6 +6,8 @@ import time
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pbin_server import app
 from p2pbin_server.store.rows import Holder
@@ -252,3 +254,40 @@ def test_only_so_many_peers_are_named(tmp_path):
                 transaction.put_holder(Holder(key, f"10.0.0.{number}", 6881, 1, int(NOW.timestamp())))
                 transaction.add_copy(stored.info_hash, key)
         assert len(client.get(f"/peers/{stored.info_hash}")[1]["peers"]) == api.MOST_PEERS
+
+
+PAYLOAD = json.loads(vote(TRUSTED).envelope.payload)
+ODD = [None, True, -1, 2**60, "", "x", "\0", "é", "../..", [], {}, ["x", "x"], {"a": "b"}, "A" * 70_000]
+
+
+def places(value, path=()):
+    """The path of each value inside a JSON value."""
+    yield path
+    for key, inner in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from places(inner, (*path, key))
+
+
+def put(value, path, new):
+    """`value` with `new` at `path`."""
+    if not path:
+        return new
+    copied = value.copy()
+    copied[path[0]] = put(value[path[0]], path[1:], new)
+    return copied
+
+
+@given(st.sampled_from(list(places(PAYLOAD))[1:]), st.sampled_from(ODD))
+def test_a_vote_with_one_odd_value_is_refused_or_another_vote(rig, client, path, odd):
+    """Signed rightly, wrong in one value: never a failure of ours, and never a vote for what it was made from."""
+    signed = seal(canonical(put(PAYLOAD, path, odd)), PAYLOAD_TYPE, new_key(TRUSTED))
+    status, answer = client.post("/votes", signed.data)
+    assert status in (200, 201, 400, 403), (path, odd, answer)
+    if status in (200, 201):
+        assert answer["vote"] == signed.digest
+
+
+@given(st.integers(0, len(vote(TRUSTED).envelope.data) - 1), st.integers(1, 255))
+def test_a_vote_with_one_changed_byte_is_refused(client, place, change):
+    data = bytearray(vote(TRUSTED).envelope.data)
+    data[place] ^= change
+    assert client.post("/votes", bytes(data))[0] in (400, 403)
