@@ -10,7 +10,6 @@ from p2pbin_server import ceremonies, keys
 from p2pbin_server.ceremonies import Lifetimes
 from p2pbin_server.editions import Editions
 from p2pbin_server.repository import Repository
-
 from portage_p2pbin.kernel.model import Channel
 from portage_p2pbin.kernel.roster import Policy, Roster, Rulings
 from portage_p2pbin.net.repository import Cache, VerifiedRepository

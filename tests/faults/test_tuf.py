@@ -9,13 +9,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from securesystemslib.signer import CryptoSigner
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
+
 from p2pbin_server.ceremonies import Lifetimes
 from p2pbin_server.editions import Editions
 from p2pbin_server.keys import make_online_keys, offline_signers, online_signers
 from p2pbin_server.repository import Repository
-from securesystemslib.signer import CryptoSigner
-from tuf.api.metadata import DelegatedRole, Delegations, Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
-
 from portage_p2pbin.kernel.errors import RefusedError, SettingsError, UnavailableError
 from portage_p2pbin.kernel.index import encode_page, read_page
 from portage_p2pbin.kernel.model import Operator, Role
