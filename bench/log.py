@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest import mock
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -69,8 +70,9 @@ def main(leaves: int = 1_000_000) -> None:
         rows = Rows(leaves)
         published = PublishedLog(Path(folder, "log"), 1, "server.example/log/1", Ed25519PrivateKey.generate(), Witnesses())
         start = time.perf_counter()
-        head = published.publish(rows, leaves, alone)
-        print(f"{leaves} leaves published from nothing in {time.perf_counter() - start:.1f} s")
+        with mock.patch("os.fsync"):  # building the tree only sets the stage
+            head = published.publish(rows, leaves, alone)
+        print(f"{leaves} leaves published from nothing, not durably, in {time.perf_counter() - start:.1f} s")
 
         block = bytes(MOST_TILE)
         unit = timed(lambda: hashlib.sha256(block).digest())
