@@ -1,7 +1,6 @@
 """The server's log: what is logged has one place for ever, and what is published follows from the rows alone."""
 
 import hashlib
-import os
 import shutil
 from dataclasses import replace
 from datetime import timedelta
@@ -93,7 +92,7 @@ def test_an_erased_body_may_be_logged_again():
 
 @pytest.mark.parametrize("steps", [[1], [255, 1, 1], [256], [300, 1, 700], [66_000, 1]])
 def test_the_files_lead_to_every_leaf(tmp_path, steps, monkeypatch):
-    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    monkeypatch.setattr(durable, "write", lambda path, data: path.write_bytes(data))
     rows = LeafRows()
     out = published(tmp_path)
     for count in steps:
