@@ -1,9 +1,11 @@
 """roster.toml to a roster, with certifications by real gpg keys."""
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +65,16 @@ def change(folder, old, new):
 def test_a_roster_is_read(folder, made):
     larry = Contributor(Operator("larry"), Role.TRUSTED, made[1], KEYS)
     assert read_roster_file(folder / "roster.toml", NOW) == Roster((larry,), Policy(2, 3))
+
+
+def test_the_example_is_a_roster_of_nobody_and_shows_every_field(folder, made):
+    example = Path(__file__).parents[1] / "etc" / "roster.toml"
+    assert read_roster_file(example, NOW) == Roster((), Policy(2, 3))
+    shown = re.sub(r"^#(?=[a-z\[])", "", example.read_text(), flags=re.MULTILINE).replace(
+        "0123456789ABCDEF0123456789ABCDEF01234567", made[1]
+    )
+    (folder / "roster.toml").write_text(shown)
+    assert read_roster_file(folder / "roster.toml", NOW).contributors[0].keys == KEYS
 
 
 def test_a_roster_of_nobody(tmp_path):
