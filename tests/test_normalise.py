@@ -154,13 +154,19 @@ CENTRAL = zipped().index(b"PK\x01\x02")
         pytest.param(zipped() + b"x", id="something behind it"),
         pytest.param(zipped()[:-1] + b"\1x", id="a comment"),
         pytest.param(b"PK\x03\x04" + zipped(), id="something before it"),
-        pytest.param(zipped()[:CENTRAL] + b"x" + zipped()[CENTRAL:], id="something between"),
+        pytest.param(
+            changed(lambda it: it[:CENTRAL] + b"x" + it[CENTRAL : END + 16] + struct.pack("<IH", CENTRAL + 1, 0)), id="something between"
+        ),
         pytest.param(changed(lambda it: it[:CENTRAL] + it[CENTRAL:].replace(b"a", b"c", 1)), id="another name in the directory"),
         pytest.param(changed(lambda it: it[: END + 4] + b"\1\0" + it[END + 6 :]), id="another disk"),
         pytest.param(changed(lambda it: it[: END + 8] + b"\1\0" + it[END + 10 :]), id="entries on another disk"),
         pytest.param(changed(lambda it: it[: END + 8] + b"\1\0\1\0" + it[END + 12 :]), id="an entry that is not counted"),
         pytest.param(changed(lambda it: it[: END + 8] + b"\0\0\0\0" + it[END + 12 :]), id="no entries"),
         pytest.param(changed(lambda it: it[: CENTRAL + 8] + b"\1\0" + it[CENTRAL + 10 :]), id="encrypted in the directory"),
+        pytest.param(
+            changed(lambda it: it[:END] + b"junk" + it[END : END + 12] + struct.pack("<I", END - CENTRAL + 4) + it[END + 16 :]),
+            id="something in the directory",
+        ),
         pytest.param(zipped()[:20], id="cut off"),
         pytest.param(zipped(names=("a", "b.pyc")), id="bytecode that is checked by time"),
         pytest.param(zipped(extra=b"UT\xff\0x"), id="an extra field that is cut off"),

@@ -36,7 +36,7 @@ def package(tmp_path):
 def doing(monkeypatch, action):
     """Make the child do `action` in place of reading, and answer with what it returns as the name of a dropping."""
 
-    def work(file, pipe):
+    def work(files, pipe):
         return {"metadata": {}, "ebuild_sha256": "0" * 64, "droppings": [str(action())]}
 
     monkeypatch.setattr(sandbox, "_read", work)
@@ -92,7 +92,7 @@ def test_a_refusal_is_the_same_as_outside(tmp_path):
 
 
 def test_a_missing_program_is_no_refusal(package, monkeypatch):
-    def absent(file, pipe):
+    def absent(files, pipe):
         raise UnavailableError("image.tar.lzo", "the program lzop is not installed")
 
     monkeypatch.setattr(sandbox, "_read", absent)
@@ -134,7 +134,7 @@ def test_it_opens_no_file_for_writing(monkeypatch, package):
 
 def test_it_grows_no_file_that_is_open(monkeypatch, package, tmp_path):
     with (tmp_path / "x").open("w+b") as file:
-        monkeypatch.setattr(sandbox, "_keep_only", lambda fd, *pipes: fd)
+        monkeypatch.setattr(sandbox, "_keep_only", lambda *kept: None)
         assert outcome(monkeypatch, package, lambda: os.write(file.fileno(), b"x")) == "OSError"
 
 
@@ -211,12 +211,12 @@ def test_a_bug(monkeypatch, package):
     ],
 )
 def test_nonsense(monkeypatch, package, said):
-    monkeypatch.setattr(sandbox, "_read", lambda file, pipe: said)
+    monkeypatch.setattr(sandbox, "_read", lambda files, pipe: said)
     assert "nonsense" in refusal_of(package)
 
 
 def test_nonsense_about_cleaning(monkeypatch, package):
-    monkeypatch.setattr(sandbox, "_clean", lambda file, pipe, *, prefix: {"cleaned": False})
+    monkeypatch.setattr(sandbox, "_clean", lambda files, pipe, *, prefix: {"cleaned": False})
     with pytest.raises(RefusedError, match="nonsense"):
         clean_sandboxed(package, io.BytesIO(), prefix="hello-1")
 
@@ -227,7 +227,7 @@ def test_json_that_is_too_deep(monkeypatch, package):
 
 
 def test_the_digest_is_that_of_the_manifest_and_not_what_the_child_says(monkeypatch, package):
-    def liar(file, pipe):
+    def liar(files, pipe):
         pipe.write(b"#mtree\n")
         return {"metadata": {}, "ebuild_sha256": "0" * 64, "droppings": [], "digest": "p2pbin-contents-1:" + "0" * 64}
 

@@ -34,11 +34,14 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference: `path` as the manifest writes it, and in `detail` what the two say, for a human."""
+    """One difference: `path` as the manifest writes it, in `detail` what the two manifests say, for a human, and in `lines` what
+    differs inside the files, where somebody looked (:mod:`portage_p2pbin.binpkg.detail`).
+    """
 
     path: str
     kind: Kind
     detail: str
+    lines: tuple[str, ...] = ()
 
 
 Entry = Mapping[str, str]

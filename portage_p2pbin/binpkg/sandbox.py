@@ -18,18 +18,20 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
-from typing import BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn, cast
 
 from portage_p2pbin.binpkg.cleaning import clean_package
 from portage_p2pbin.binpkg.confinement import Bounds, confine, missing_confinement
 from portage_p2pbin.binpkg.contents import DIGEST_PREFIX, Reading, examine
+from portage_p2pbin.binpkg.detail import explain
+from portage_p2pbin.binpkg.diff import Difference, Kind
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 
-__all__ = ["Limits", "clean_sandboxed", "missing_confinement", "read_sandboxed"]
+__all__ = ["Limits", "clean_sandboxed", "explain_sandboxed", "missing_confinement", "read_sandboxed"]
 
 MOST_GROWTH = 64 << 20
 """Bytes by which cleaning can make a package longer: its metadata may have been compressed better."""
@@ -52,8 +54,8 @@ class Limits:
     answer: int = 512 << 20
 
 
-Work = Callable[[BinaryIO, BinaryIO], dict[str, object]]
-"""What a child does: read the package, write to the pipe, and return what it has to say beyond that."""
+Work = Callable[[list[BinaryIO], BinaryIO], dict[str, object]]
+"""What a child does: read the packages, write to the pipe, and return what it has to say beyond that."""
 
 
 def read_sandboxed(fd: int, *, limits: Limits = Limits()) -> Reading:
@@ -63,7 +65,7 @@ def read_sandboxed(fd: int, *, limits: Limits = Limits()) -> Reading:
     exceeded `limits`, crashed or answered nonsense.  The position of `fd` changes.  Does not check that the child was honest.
     """
     pieces: list[bytes] = []
-    match _work_of_child(fd, _read, pieces.append, limits, limits.answer):
+    match _work_of_child([fd], _read, pieces.append, limits, limits.answer):
         case {"metadata": dict(metadata), "ebuild_sha256": str(ebuild), "droppings": list(droppings)}:
             texts = [*metadata.values(), *droppings]
             if _SHA256(ebuild) and all(isinstance(value, str) for value in texts):
@@ -79,18 +81,37 @@ def clean_sandboxed(fd: int, target: BinaryIO, *, prefix: str, limits: Limits = 
     :func:`read_sandboxed`; `target` then holds a part of a package.
     """
     most = os.fstat(fd).st_size + MOST_GROWTH
-    if _work_of_child(fd, partial(_clean, prefix=prefix), target.write, limits, most) != {"cleaned": True}:
+    if _work_of_child([fd], partial(_clean, prefix=prefix), target.write, limits, most) != {"cleaned": True}:
         raise _nonsense()
 
 
-def _work_of_child(fd: int, work: Work, take: Callable[[bytes], object], limits: Limits, most: int) -> object:
+def explain_sandboxed(a: int, b: int, *, limits: Limits = Limits()) -> tuple[Difference, ...]:
+    """Return what differs between the packages in the open files `a` and `b`, with lines about the insides of files.
+
+    The same as :func:`portage_p2pbin.binpkg.detail.explain` in a confined child, with its errors and those of :func:`read_sandboxed`.
+    Every text in it was chosen by whoever made the packages.
+    """
+    match _work_of_child([a, b], _explain, lambda piece: None, limits, 0):
+        case {"differences": list(differences)}:
+            return tuple(map(_difference, differences))
+    raise _nonsense()
+
+
+def _difference(said: object) -> Difference:
+    match said:
+        case [str(path), int(kind), str(detail), list(lines)] if kind in set(Kind) and all(isinstance(line, str) for line in lines):
+            return Difference(path, Kind(kind), detail, tuple(lines))
+    raise _nonsense()
+
+
+def _work_of_child(fds: list[int], work: Work, take: Callable[[bytes], object], limits: Limits, most: int) -> object:
     """Do `work` in a confined child, `take` what it writes, at most `most` bytes, and return what it says."""
     body, body_end = os.pipe()
     said, said_end = os.pipe()
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _child(fd, body_end, said_end, limits, parent, work)
+        _child(fds, body_end, said_end, limits, parent, work)
     os.close(body_end)
     os.close(said_end)
     deadline = time.monotonic() + limits.seconds
@@ -104,40 +125,40 @@ def _work_of_child(fd: int, work: Work, take: Callable[[bytes], object], limits:
         _end(child)
 
 
-def _child(fd: int, body: int, said: int, limits: Limits, parent: int, work: Work) -> NoReturn:
+def _child(fds: list[int], body: int, said: int, limits: Limits, parent: int, work: Work) -> NoReturn:
     """Be the reading half.  Whatever happens, this process ends here and no caller's code runs in it."""
     try:
         os.setsid()
-        fd = _keep_only(fd, body, said)
+        _keep_only(*fds, body, said)
         confine(Bounds(limits.memory, limits.seconds), parent)
-        os.lseek(fd, 0, os.SEEK_SET)
-        answer = _answer(fd, body, work)
+        answer = _answer(fds, body, work)
         with open(said, "wb") as pipe:
             pipe.write(json.dumps(answer).encode("ascii"))
     finally:
         os._exit(0)
 
 
-def _keep_only(fd: int, *pipes: int) -> int:
-    """Close every file but the package and the pipes, and return the package's descriptor."""
-    if fd < 3:
-        fd = os.dup(fd)
+def _keep_only(*kept: int) -> None:
+    """Close every other file; the standard ones become nothing, unless they are kept."""
     null = os.open("/dev/null", os.O_RDWR)
-    for standard in range(3):
+    for standard in {0, 1, 2} - set(kept):
         os.dup2(null, standard)
     start = 3
-    for kept in sorted((fd, *pipes)):
-        os.closerange(start, kept)
-        start = kept + 1
+    for fd in sorted(fd for fd in kept if fd > 2):
+        os.closerange(start, fd)
+        start = fd + 1
     os.closerange(start, os.sysconf("SC_OPEN_MAX"))
-    return fd
 
 
-def _answer(fd: int, body: int, work: Work) -> dict[str, object]:
-    """Do `work`, and return what there is to say: its own answer, or why it has none."""
+def _answer(fds: list[int], body: int, work: Work) -> dict[str, object]:
+    """Do `work` on the files from their starts, and return what there is to say: its own answer, or why it has none."""
     try:
-        with open(fd, "rb", buffering=0, closefd=False) as file, open(body, "wb", buffering=_PIECE) as pipe:
-            return work(file, pipe)
+        with ExitStack() as opened:
+            pipe = opened.enter_context(open(body, "wb", buffering=_PIECE))
+            files = [opened.enter_context(open(fd, "rb", buffering=0, closefd=False)) for fd in fds]
+            for file in files:
+                file.seek(0)
+            return work([cast(BinaryIO, file) for file in files], pipe)
     except RefusedError as error:
         return {"refused": [error.rule, error.what, error.reason]}
     except UnavailableError as error:
@@ -146,17 +167,23 @@ def _answer(fd: int, body: int, work: Work) -> dict[str, object]:
         return {"refused": ["P9.8", _WHAT, "reading it takes too much memory"]}
 
 
-def _read(file: BinaryIO, pipe: BinaryIO) -> dict[str, object]:
+def _read(files: list[BinaryIO], pipe: BinaryIO) -> dict[str, object]:
     """Write the manifest."""
-    findings = examine(file)
+    findings = examine(files[0])
     pipe.writelines(findings.manifest.lines())
     return {"metadata": dict(findings.metadata), "ebuild_sha256": findings.ebuild_sha256, "droppings": findings.droppings}
 
 
-def _clean(file: BinaryIO, pipe: BinaryIO, *, prefix: str) -> dict[str, object]:
+def _clean(files: list[BinaryIO], pipe: BinaryIO, *, prefix: str) -> dict[str, object]:
     """Write the cleaned package."""
-    clean_package(file, pipe, prefix=prefix)
+    clean_package(files[0], pipe, prefix=prefix)
     return {"cleaned": True}
+
+
+def _explain(files: list[BinaryIO], pipe: BinaryIO) -> dict[str, object]:
+    """Say what differs; nothing is written."""
+    differences = explain(*files)
+    return {"differences": [[found.path, found.kind, found.detail, found.lines] for found in differences]}
 
 
 def _receive(pipe: int, deadline: float, most: int) -> Iterator[bytes]:
