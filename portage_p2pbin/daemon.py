@@ -14,7 +14,7 @@ import socket
 import struct
 import traceback
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn, Protocol
@@ -22,7 +22,7 @@ from typing import NoReturn, Protocol
 from portage_p2pbin.config import Config, Paths, eprefix_of, load
 from portage_p2pbin.gatekeeper import Caller, Gatekeeper, answer
 from portage_p2pbin.gentoo.settings import read_settings
-from portage_p2pbin.kernel.errors import SettingsError, UnavailableError
+from portage_p2pbin.kernel.errors import ExitCode, SettingsError, UnavailableError
 from portage_p2pbin.kernel.model import Address
 from portage_p2pbin.kernel.torrent import Torrent
 from portage_p2pbin.kernel.wire import Fields
@@ -55,7 +55,7 @@ def half_settings(config: Config, servers: Mapping[str, str], *, resident: bool)
             stall=config.limits.stall,
             origin_after=swarm.origin_after,
         ),
-        http=HttpSettings(config.limits.stall, config.server.proxy, https=config.server.scheme == "https"),
+        http=HttpSettings(config.limits.stall, config.server.proxy, swarm.source, https=config.server.scheme == "https"),
         disk=swarm.disk if swarm.seed else 0,
         servers=servers,
         resident=resident,
@@ -196,16 +196,19 @@ def own_half(config: Config) -> Iterator[tuple[Config, HalfProcess]]:
 
 def _be_the_gatekeeper(beginning: AbstractContextManager[Gatekeeper], connection: socket.socket, caller: Caller) -> NoReturn:
     """Answer one call in this process, which ends here."""
-    code = 1
+    code = ExitCode.BUG
+    packets = Packets(connection, "The caller")
     try:
         for one in (signal.SIGTERM, signal.SIGINT):
             signal.signal(one, signal.SIG_DFL)
-        with Packets(connection, "The caller") as packets:
-            answer(packets, caller, beginning)
-        code = 0
+        answer(packets, caller, beginning)
+        code = ExitCode.DONE
     finally:
-        if code:
+        if code is ExitCode.BUG:
             traceback.print_exc()
+            with suppress(UnavailableError):
+                packets.send({"say": " * This is a bug of portage-p2pbin: please report what p2pbind, or this command, has written"})
+                packets.send({"exit": int(code)})
         os._exit(code)
 
 

@@ -99,15 +99,23 @@ class Answers:
     def next(self, entries: Sequence[Entry]) -> bytes:
         """The answer that lists `entries`: the last one if it says the same, else one with a greater TIMESTAMP.  Raises OSError."""
         if not self._writable:
-            return packages_text(entries, self._later_than(self._last()))
+            return self._following(self._last(), entries)
         self._path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         with locked(self._path.with_suffix(".lock")):
             last = self._last()
-            if last is not None and packages_text(entries, _timestamp(last)) == last:
-                return last
-            answer = packages_text(entries, self._later_than(last))
-            durable.write(self._path, answer)
+            answer = self._following(last, entries)
+            if answer != last:
+                durable.write(self._path, answer)
             return answer
+
+    def _following(self, last: bytes | None, entries: Sequence[Entry]) -> bytes:
+        """The answer after `last`."""
+        now = int(self._now.timestamp())
+        if last is None:
+            return packages_text(entries, now)
+        if packages_text(entries, _timestamp(last)) == last:
+            return last
+        return packages_text(entries, max(now, _timestamp(last) + 1))
 
     def _last(self) -> bytes | None:
         try:
@@ -115,10 +123,6 @@ class Answers:
                 return file.read(MOST_ANSWER)
         except (FileNotFoundError, PermissionError):
             return None
-
-    def _later_than(self, last: bytes | None) -> int:
-        now = int(self._now.timestamp())
-        return now if last is None else max(now, _timestamp(last) + 1)
 
 
 def _timestamp(answer: bytes) -> int:

@@ -37,7 +37,7 @@ empty and the reason is on stderr.  Exit codes: 0 done, 1 a bug of ours, 2 mend 
 _ENVIRONMENT = ("FEATURES", "P2PBIN_TRUST", "PKGDIR", "PORTAGE_BINHOST", "PORTAGE_CONFIGROOT")
 _MOST_PACKET = 128 * 1024
 _INTERRUPTED = 130
-_BUG, _SETTINGS = 1, 2
+_SETTINGS, _UNAVAILABLE = 2, 3
 _COLOURS = {">>>": "\x1b[32;01m", " * ": "\x1b[32;01m"}
 
 
@@ -112,8 +112,8 @@ def _ask(uri: str, file: int) -> int:
             if "exit" in answer:
                 return int(answer["exit"])
             _show(answer["say"])
-    _show(" * The gatekeeper has ended without an answer. This is a bug of portage-p2pbin: please report what it wrote")
-    return _BUG
+    _show(" * p2pbind was ended before it gave an answer: run the command again")
+    return _UNAVAILABLE
 
 
 def _connect(eprefix: str) -> socket.socket:
