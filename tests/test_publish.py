@@ -13,13 +13,13 @@ from portage_p2pbin.kernel.envelope import public_key
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 from portage_p2pbin.kernel.index import file_name
 from portage_p2pbin.kernel.model import Address, Cpv, Level, Sha256
-from portage_p2pbin.kernel.statements import read_request_fields, read_vote
+from portage_p2pbin.kernel.statements import Vote, read_request_fields, read_vote, sign_vote
 from portage_p2pbin.kernel.torrent import read_torrent
 from portage_p2pbin.net.network import HalfStatus
 from portage_p2pbin.publish import Outcome, Publisher, SharingRules, is_done, publication
 from tests.handmade import EBUILD, IMAGE, PACKAGE, archive, folder, member, with_metadata
 from tests.http_seam import NAME, RecordedHttp
-from tests.makers import CHANNEL, DEFINITION, NOW, REQUEST, new_key
+from tests.makers import CHANNEL, CONTENTS, DEFINITION, NOW, REQUEST, new_key
 
 CPV = Cpv("app-misc/hello-1")
 KEY = new_key(7)
@@ -230,3 +230,24 @@ def test_an_origin_that_never_takes_it_is_not_waited_for_without_end(publisher, 
     with pytest.raises(UnavailableError, match="publish it again"):
         replace(publisher, patience=0.05).publish(record)
     assert not is_done(folder_of(publisher, record))
+
+
+def test_a_cleaning_that_left_something_is_noticed(publisher, http, record, monkeypatch):
+    def copy(fd, target, *, prefix):
+        with open(fd, "rb", closefd=False) as source:
+            source.seek(0)
+            target.write(source.read())
+
+    monkeypatch.setattr(module, "clean_sandboxed", copy)
+    found = refusal(publisher, http, record)
+    assert (found.rule, "key FEATURES" in found.reason) == ("P2.5", True)
+
+
+def test_a_kept_vote_that_names_no_file_is_not_offered(publisher, http, seeder, record):
+    signed = sign_vote(Vote(CHANNEL, record.definition, CONTENTS, None, NOW, NOW), KEY)
+    kept = folder_of(publisher, record)
+    kept.mkdir(parents=True)
+    (kept / "vote").write_bytes(signed.envelope.data)
+    with pytest.raises(RefusedError, match="names no file"):
+        publisher.publish(record)
+    assert seeder.seeded == []
