@@ -182,7 +182,7 @@ def test_3_a_bundle_that_is_none_is_refused(bench):
 
 def test_3_a_vote_whose_signature_is_false_is_refused(bench):
     data = bench.shelf.bundle.replace(b'sig\\":\\"', b'sig\\":\\"AAAA', 1)
-    data = data[: data.index(b'AAAA') + 4] + data[data.index(b'AAAA') + 8 :]
+    data = data[: data.index(b"AAAA") + 4] + data[data.index(b"AAAA") + 8 :]
     bench.list(bundle=Sha256(hashlib.sha256(data).hexdigest()))
     bench.network.answers[f"{SERVER}/bundles/{bench.shelf.entry.bundle}"] = data
     bench.refused("P9.3", "signature is not that of key", lasting=True)

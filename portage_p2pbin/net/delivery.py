@@ -24,6 +24,7 @@ from portage_p2pbin.net.swarm import LONELY, Download, Swarm
 MOST_PEER_LIST = 16 * 1024
 """Bytes of the server's answer to "who has it": 50 addresses have about 2,000."""
 
+
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """A file as long as its torrent says, and where its bytes came from, by address; times in seconds."""
