@@ -32,8 +32,10 @@ _PLAIN = rb'"(?:[^\x00-\x1f\x7f"$`\\]|\\["$`\\])*+"'
 _ANSI = rb"\$'(?:[^\x00-\x1f\x7f'\\]|\\(?:[abfnrtvE'\\]|[0-3][0-7]{2}))*+'"
 _QUOTED = rb"(?:" + _PLAIN + rb"|" + _ANSI + rb")"
 _BARE_KEY = rb"(?:[A-Za-z0-9_%+,./:=@\x80-\xff-]|(?<!\[)#|(?<![\[:=])~)+"
-_INDEXED = re.compile(rb"\[(0|[1-9][0-9]{0,6})\]=(" + _QUOTED + rb")")
-_KEYED = re.compile(rb"\[(" + _QUOTED + rb"|" + _BARE_KEY + rb")\]=(" + _QUOTED + rb")")
+_INDEXED = rb"\[(0|[1-9][0-9]{0,6})\]=(" + _QUOTED + rb")"
+_KEYED = rb"\[(" + _QUOTED + rb"|" + _BARE_KEY + rb")\]=(" + _QUOTED + rb")"
+_INDEXED_ARRAY = re.compile(rb"\((?:%b(?: %b)*+)?\)" % (_INDEXED, _INDEXED))
+_KEYED_ARRAY = re.compile(rb"\((?:%b(?: %b)*+ ?)?\)" % (_KEYED, _KEYED))  # bash ends it with a space, our own line does not
 _LINE = re.compile(rb"declare (?:-([-xaA]) )?(" + _NAME + rb")(?:=(.+))?")
 _SCALAR = re.compile(_QUOTED)
 
@@ -106,18 +108,17 @@ def shown(text: bytes) -> str:
 
 
 def _value(flag: bytes, text: bytes, line: bytes) -> Value:
+    form = {b"a": _INDEXED_ARRAY, b"A": _KEYED_ARRAY}.get(flag, _SCALAR)
+    if not form.fullmatch(text):
+        raise refused(f"not a literal value: {shown(line)}")
     if flag == b"a":
         return _indexed(text, line)
-    if flag == b"A":
-        return _keyed(text, line)
-    if not _SCALAR.fullmatch(text):
-        raise refused(f"not one literal value: {shown(line)}")
-    return unquote(text)
+    return _keyed(text, line) if flag == b"A" else unquote(text)
 
 
 def _indexed(text: bytes, line: bytes) -> tuple[tuple[int, bytes], ...]:
     """Read `([0]="a" [1]="b")`: decimal indexes in rising order."""
-    elements = tuple((int(match[1]), unquote(match[2])) for match in _elements(_INDEXED, text, b")", line))
+    elements = tuple((int(index), unquote(value)) for index, value in re.findall(_INDEXED, text))
     indexes = [index for index, _ in elements]
     if any(later <= earlier for earlier, later in pairwise(indexes)) or (indexes and indexes[-1] > LARGEST_INDEX):
         raise refused(f"array indexes must rise, to at most {LARGEST_INDEX}: {shown(line)}")
@@ -125,30 +126,14 @@ def _indexed(text: bytes, line: bytes) -> tuple[tuple[int, bytes], ...]:
 
 
 def _keyed(text: bytes, line: bytes) -> tuple[tuple[bytes, bytes], ...]:
-    """Read `([one]="a" ["two three"]="b" )`: bash ends it with a space, our own line does not; each key once."""
-    end = b" )" if text.endswith(b" )") else b")"
+    """Read `([one]="a" ["two three"]="b" )`: each key once."""
     elements = {}
-    for match in _elements(_KEYED, text, end, line):
-        key = unquote(match[1]) if match[1][:1] in b'"$' else match[1]
-        if not key or key in elements or match[1] == b"@":
+    for written, value in re.findall(_KEYED, text):
+        key = unquote(written) if written[:1] in b'"$' else written
+        if not key or key in elements or written == b"@":
             raise refused(f"a key that is empty, unquoted or there twice: {shown(line)}")
-        elements[key] = unquote(match[2])
+        elements[key] = unquote(value)
     return tuple(sorted(elements.items()))
-
-
-def _elements(element: re.Pattern[bytes], text: bytes, end: bytes, line: bytes) -> list[re.Match[bytes]]:
-    """Return the matches of `element` in `text`, which must be "(", elements with one space between, and `end`."""
-    found: list[re.Match[bytes]] = []
-    at, last = 1, len(text) - len(end)
-    while at < last:
-        match = element.match(text, at + bool(found)) if not found or text[at : at + 1] == b" " else None
-        if match is None:
-            raise refused(f"not literal elements: {shown(line)}")
-        found.append(match)
-        at = match.end()
-    if text[:1] != b"(" or at != last or not text.endswith(end):
-        raise refused(f"not a literal array: {shown(line)}")
-    return found
 
 
 def unquote(text: bytes) -> bytes:
