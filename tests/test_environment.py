@@ -483,20 +483,6 @@ def test_a_function_in_the_place_of_a_command_is_refused(name):
     assert "would take the place of a command" in refusal(body("    a").replace(b"f ()", name.encode() + b" ()"))
 
 
-def test_the_lists_do_not_contradict_each_other():
-    lists = (names.PER_EVENT, names.BUILD_ONLY, names.REFUSED_VARIABLES, names.KEPT)
-    assert len(frozenset.union(*lists)) == sum(map(len, lists))
-
-
-SPECIFICATION = Path(__file__).parents[1] / "docs/environment.rst"
-
-
-@pytest.mark.parametrize("name", ["PER_EVENT", "BUILD_ONLY", "REFUSED_VARIABLES", "KEPT", "REFUSED_FUNCTIONS"])
-def test_the_specification_has_the_lists(name):
-    blocks = re.findall(r"(?m)(?:^    \S.*\n)+", SPECIFICATION.read_text())
-    assert getattr(names, name) in [frozenset(block.encode().split()) for block in blocks]
-
-
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
