@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from portage_p2pbin.binpkg import sandbox
+from portage_p2pbin.binpkg import confinement, sandbox
 from portage_p2pbin.binpkg.cleaning import clean_package
 from portage_p2pbin.binpkg.contents import read_package
 from portage_p2pbin.binpkg.sandbox import Limits, clean_sandboxed, missing_confinement, read_sandboxed
@@ -249,3 +249,78 @@ def test_nothing_is_left_behind(monkeypatch, package):
 
 def test_this_kernel_lacks_nothing_or_says_what():
     assert all(sentence.endswith(".") for sentence in missing_confinement())
+
+
+def test_a_kernel_that_lacks_everything_says_so(monkeypatch):
+    monkeypatch.setattr(confinement, "_landlock_version", lambda: 0)
+    monkeypatch.setattr(confinement, "_has_filter", lambda: False)
+    assert [sentence.split(":")[0].split(" on ")[0] for sentence in missing_confinement()] == [
+        "This kernel has no Landlock",
+        "No system call filter for this kernel",
+    ]
+    monkeypatch.setattr(confinement, "_landlock_version", lambda: 5)
+    assert "older than version 6" in missing_confinement()[0]
+
+
+def test_packages_are_read_on_a_kernel_that_lacks_everything(monkeypatch, package):
+    monkeypatch.setattr(confinement, "_landlock_version", lambda: 0)
+    monkeypatch.setattr(confinement, "_has_filter", lambda: False)
+    monkeypatch.setattr(confinement, "_leave_network", lambda: None)
+    assert read_sandboxed(package) == read_package(PACKAGE.file())
+
+
+@pytest.mark.parametrize("version", [1, 2, 3, 4, 5, 6])
+def test_older_versions_of_landlock(monkeypatch, package, version):
+    if confinement._landlock_version() < version:
+        pytest.skip("this kernel's Landlock is older")
+    monkeypatch.setattr(confinement, "_landlock_version", lambda: version)
+    assert outcome(monkeypatch, package, lambda: Path("/etc/passwd").read_bytes()) == "PermissionError"
+
+
+@needs_root
+def test_an_ordinary_user_is_confined_as_well(monkeypatch, package):
+    """In a process of its own that has become an ordinary user."""
+
+    def tried():
+        os.setgroups([])
+        os.setresgid(12345, 12345, 12345)
+        os.setresuid(12345, 12345, 12345)
+        right = read_sandboxed(package) == read_package(PACKAGE.file())
+        network = outcome(monkeypatch, package, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+        files = outcome(monkeypatch, package, lambda: Path("/etc/passwd").read_bytes())
+        return f"{right} {network} {files}"
+
+    answer, end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(end, tried().encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(end)
+    assert os.read(answer, 1000) == b"True PermissionError PermissionError"
+    os.close(answer)
+
+
+def test_it_dies_with_its_parent():
+    with pytest.raises(ProcessLookupError, match="parent is gone"):
+        child_of_nobody()
+
+
+def child_of_nobody():
+    answer, end = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            confinement.confine(confinement.Bounds(1 << 30, 10), parent=1)
+        except ProcessLookupError:
+            os.write(end, b"gone")
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(end)
+    said = os.read(answer, 10)
+    os.close(answer)
+    if said == b"gone":
+        raise ProcessLookupError("the parent is gone")

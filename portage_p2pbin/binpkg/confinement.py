@@ -83,7 +83,7 @@ def confine(bounds: Bounds, parent: int) -> None:
     _call(_libc.prctl, _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if _landlock_version():
         _close_files(_landlock_version())
-    if os.uname().machine in _DENIED_CALLS:
+    if _has_filter():
         _deny_calls(*_DENIED_CALLS[os.uname().machine])
 
 
@@ -94,21 +94,26 @@ def missing_confinement() -> tuple[str, ...]:
         missing.append("This kernel has no Landlock: the reading half can read files that everybody can read.")
     elif _landlock_version() < 6:
         missing.append("This kernel's Landlock is older than version 6: the reading half can send signals to processes of its user.")
-    if os.uname().machine not in _DENIED_CALLS:
-        missing.append(f"There is no system call filter for {os.uname().machine}: the reading half can try the kernel's rarer calls.")
+    if not _has_filter():
+        missing.append(f"No system call filter for this kernel on {os.uname().machine}: the reading half can try its rarer calls.")
     return tuple(missing)
 
 
+def _has_filter() -> bool:
+    """Say whether the kernel can filter system calls, and we know their numbers on this machine."""
+    return os.uname().machine in _DENIED_CALLS and Path("/proc/sys/kernel/seccomp/actions_avail").exists()
+
+
 def _leave_network() -> None:
-    """Enter an empty network namespace: as root, or in a user namespace of one's own where the kernel allows that to
-    everybody.
+    """Enter an empty network namespace: as root, or in a user namespace of one's own.  Where the kernel forbids that, the other
+    bolts against the network hold.
     """
     flags = _CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWNET | _CLONE_NEWUSER
     _libc.unshare(flags)
 
 
 def _limit(bounds: Bounds) -> None:
-    has = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
+    has = int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
     for what, most in (
         (resource.RLIMIT_AS, has + bounds.memory),
         (resource.RLIMIT_CPU, bounds.cpu_seconds),
