@@ -207,8 +207,9 @@ def test_offers_over_http(rig):
         assert http.get(f"/offers/{torrent.info_hash}")[0] == 404
         assert http.post("/offers", rig.request("offer", fields, TRUSTED)) == (200, {"wanted": True, "origin": ["127.0.0.1", 6880]})
         assert http.get(f"/offers/{torrent.info_hash}") == (200, {"state": "waiting", "reason": ""})
-        rig.publisher.round()
         announce = f"/announce?info_hash={quote_from_bytes(bytes.fromhex(torrent.info_hash))}&port=6881&left=0"
+        assert b"failure" not in http.raw("GET", announce)[1]  # at once: who is refused stays away for long
+        rig.publisher.round()
         assert b"failure" not in http.raw("GET", announce)[1]
         status, answer = http.post("/offers", rig.request("offer", fields | {"size": 10}, TRUSTED))
         assert (status, answer["rule"]) == (400, "P3.1")

@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -235,12 +236,16 @@ def test_an_offer_that_nobody_sends_is_given_up(rig, package):
 
 
 def test_a_stop_does_not_wait_for_a_publisher_and_the_offer_stays(rig, package):
-    rig.service = replace(rig.service, settings=replace(rig.service.settings, origin=replace(rig.service.settings.origin, patience=600)))
+    rig.service = replace(rig.service, settings=replace(rig.service.settings, origin=replace(rig.service.settings.origin, patience=60)))
     with origin_of(rig) as origin, published(rig, package, seeds=False):
         for _ in range(100):
             if origin._swarm.has(TORRENT.info_hash):
                 break
             time.sleep(0.05)
+        stopping = threading.Thread(target=origin.stop)
+        stopping.start()
+        stopping.join(20)
+        assert not stopping.is_alive()
     with rig.store.reading() as transaction:
         assert transaction.offer(TORRENT.info_hash).state is OfferState.WAITING
 

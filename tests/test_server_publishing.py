@@ -7,7 +7,7 @@ from p2pbin_server import publishing
 from portage_p2pbin.kernel.errors import UnavailableError
 from portage_p2pbin.kernel.model import Level, Role
 from tests.makers import CHANNEL, NOW, YEAR, contributor, roster, vote
-from tests.served import SEMI, TRUSTED, Rig
+from tests.served import SEMI, TRUSTED, UNTRUSTED, Rig
 
 
 @pytest.fixture
@@ -115,3 +115,10 @@ def test_the_tracker_serves_what_is_listed_from_the_first_request_on(rig):
     with rig.serving() as http:
         query = f"info_hash={quote_from_bytes(bytes.fromhex(stored.info_hash))}&port=6881&left=0"
         assert b"failure" not in http.raw("GET", f"/announce?{query}")[1]
+
+
+def test_the_tracker_knows_what_was_taken_in_and_is_not_listed_yet(rig):
+    rig.cast(vote(UNTRUSTED))
+    stored = rig.keep(vote(UNTRUSTED))
+    rig.publisher.tell()
+    assert b"8:complete" in rig.service.swarms.scrape([bytes.fromhex(stored.info_hash)])

@@ -114,10 +114,10 @@ class Origin(threading.Thread):
         torrent = read_torrent(offer.torrent)
         with self._service.store.reading() as transaction:
             signed = transaction.vote(offer.vote)
-            kept = None if signed is None or signed.vote.file is None else transaction.file(signed.vote.file)
+            kept = transaction.file_by(offer.info_hash)
         if kept is not None and kept.provider == offer.provider:
             return  # the server was stopped before it said so
-        if signed is None or signed.vote.file is None:
+        if signed is None:  # guard: twice, since offers.py has looked for it
             raise RefusedError("P10.5", f"offer of {torrent.name}", "its vote is not here")
         sources = Sources([(offer.address, offer.port)])
         download = self._swarm.download(torrent, lambda: sources, self._check_closing, float(self._service.settings.origin.patience))

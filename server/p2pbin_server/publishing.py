@@ -68,12 +68,13 @@ class Publisher(threading.Thread):
         self._publish(now)
 
     def tell(self) -> None:
-        """Let tracker and origin serve what is listed now; the tracker also what is being offered.
+        """Let the origin serve what is listed now, and the tracker whatever has been offered or taken in.
 
-        Before the index is published: a peer that was once refused by a tracker stays away for long.
+        The tracker is ahead of the index, since a peer that a tracker has once refused stays away for long: those who provided a
+        file shall be there when it is listed.  An info-hash that is not listed is known to its provider only.
         """
         with self._service.store.reading() as transaction:
-            torrents = [one.info_hash for one in transaction.listings()] + [one.info_hash for one in transaction.open_offers()]
+            torrents = transaction.torrents()
         self._service.swarms.allow(torrents)
         self._service.offered.set()
 

@@ -72,6 +72,11 @@ class Swarms:
                 self._swarms.setdefault(torrent, {})
                 self._expire(torrent)
 
+    def admit(self, torrent: InfoHash) -> None:
+        """From now on this torrent too: whoever offers it announces it as soon as the offer is answered."""
+        with self._lock:
+            self._swarms.setdefault(bytes.fromhex(torrent), {})
+
     def peers(self, torrent: InfoHash) -> list[Address]:
         """Some of the peers of a torrent."""
         with self._lock:

@@ -19,6 +19,10 @@ class Packages(Queries):
         """A package file that was taken in."""
         return self._one(StoredFile, sql.select(t.FILES).where(t.FILES.c.sha256 == sha256))
 
+    def file_by(self, info_hash: InfoHash) -> StoredFile | None:
+        """The package file that has this torrent."""
+        return self._one(StoredFile, sql.select(t.FILES).where(t.FILES.c.info_hash == info_hash))
+
     def files_of(self, build: Build, contents: ContentsDigest) -> list[StoredFile]:
         """The files with these contents for a build key, oldest first."""
         query = sql.select(t.FILES).where(*of_build(t.FILES, build), t.FILES.c.contents == contents)
@@ -28,6 +32,12 @@ class Packages(Queries):
         """Store what is known of a file, and mark its build key as changed for the index."""
         self._insert(t.FILES, values_of(one))
         self._put(t.CHANGED_BUILDS, columns_of((one.channel, one.build_key)), {})
+
+    def torrents(self) -> list[InfoHash]:
+        """The torrents of all files that were taken in, and of those that are offered."""
+        stored = sql.select(t.FILES.c.info_hash)
+        offered = sql.select(t.OFFERS.c.info_hash).where(t.OFFERS.c.state.in_(_OPEN))
+        return [InfoHash(found) for found in self._connection.execute(stored.union(offered)).scalars()]
 
     def stored_bytes(self) -> int:
         """Bytes of all files."""

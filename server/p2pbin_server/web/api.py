@@ -110,6 +110,8 @@ class Api:
         where = Address(request.address, port)
         with self._service.store.writing() as transaction:
             wanted = offers.offer(transaction, self._electorate(), provider, vote, torrent, where, self._service.rules, bounds)
+        if wanted:
+            self._service.swarms.admit(torrent.info_hash)
         self._service.offered.set()
         self._service.changed.set()
         return json_response({"wanted": wanted, "origin": _pair(settings.origin.address)})
