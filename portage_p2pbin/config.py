@@ -182,6 +182,12 @@ class PeerSettings:
         if _USER.fullmatch(self.user) is None:
             raise ValueError(f"user is {self.user!r}, which no user is called")
 
+    @property
+    def source(self) -> str:
+        """The address of this machine that the trust server is asked from: that which peers see, "" if any will do."""
+        address = ipaddress.ip_address(self.listen.rpartition(":")[0].strip("[]"))
+        return "" if address.is_unspecified else str(address)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -78,6 +78,11 @@ def test_the_example_shows_every_setting_with_its_default():
             assert (tuple(value) if isinstance(value, list) else value) == one.default, f"{name}.{one.name}"
 
 
+@pytest.mark.parametrize(("listen", "source"), [("0.0.0.0:6881", ""), ("[::]:1", ""), ("127.0.0.3:1", "127.0.0.3"), ("[::1]:1", "::1")])
+def test_who_listens_at_one_address_asks_from_there(read, listen, source):
+    assert read(f'[swarm]\nlisten = "{listen}"\n').swarm.source == source
+
+
 @pytest.mark.parametrize(
     ("environment", "path"),
     [({}, "/"), ({"EPREFIX": "/a"}, "/a"), ({"EPREFIX": "/a", "PORTAGE_OVERRIDE_EPREFIX": "/b"}, "/b"), ({"EPREFIX": ""}, "/")],

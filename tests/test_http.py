@@ -74,6 +74,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def _refused_oddly(self):
         self._send(403, b"<html>")
 
+    def _whence(self):
+        self._send(body=self.client_address[0].encode())
+
     def _echo(self):
         self._send(body=self.body)
 
@@ -168,3 +171,8 @@ def test_a_proxy_that_is_set_is_used(server):
     with pytest.raises((UnavailableError, RefusedError)):
         client.get("http://packages.example.org/good", 10)
     assert Handler.asked == () or Handler.asked[0][0].startswith("http://packages.example.org")
+
+
+def test_requests_come_from_the_address_that_is_set(server):
+    client = Http(HttpSettings(stall=1, source="127.0.0.6", https=False))
+    assert client.get(f"{server}/whence", 20) == b"127.0.0.6"

@@ -4,7 +4,8 @@ Peers, trackers and whoever answers on their addresses are unknown people.  They
 large C++ program that parses what they send, perhaps take over this process: it therefore runs as a user of its own, and nothing
 that comes out of it is believed before the gatekeeper has hashed it (P9.7).
 
-The settings are those that were measured for many small files and slow origins (docs/facts, "libtorrent").
+The settings are those with which many small files, and many peers behind one slow origin, were fastest; with libtorrent's own
+a file of 150 kB takes five seconds instead of some milliseconds.
 """
 
 from __future__ import annotations
