@@ -17,11 +17,14 @@ import pwd
 import resource
 import signal
 import struct
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-READABLE = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache")
-"""Where decompressors and their libraries are.  Nothing secret belongs there, and nothing else can be opened."""
+READABLE = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", sys.base_prefix)
+"""Where decompressors and their libraries are; in a Gentoo Prefix that is where Python is.  Nothing secret belongs there, and nothing
+else can be opened.
+"""
 
 UNPRIVILEGED = "nobody"
 """Whom root becomes.  Every Linux system has this user, and no file belongs to it."""

@@ -58,7 +58,7 @@ class Findings:
 
 
 def read_package(file: BinaryIO) -> Reading:
-    """Read the package in `file`, which stands at its start.
+    """Read the package in `file`, which can be sought, from its start.
 
     Raises :class:`RefusedError` with the broken rule's number (P2.2 to P2.4), and :class:`UnavailableError` where this machine
     lacks the program for its compression.  Does not check signatures, nor anything that is not in the file.

@@ -107,7 +107,7 @@ class Manifest:
         if base in _NO_NAMES or len(base) > MOST_COMPONENT or len(name) > MOST_NAME:
             raise _refused(name, "its name is not a normal one")
         if not base.isascii():
-            _utf8(base)
+            _utf8(name)
         if len(self._entries) >= MOST_ENTRIES:
             raise _refused(name, f"the package has more than {MOST_ENTRIES} entries")
 
