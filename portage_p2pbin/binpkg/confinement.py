@@ -16,8 +16,10 @@ import os
 import pwd
 import resource
 import signal
+import stat
 import struct
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -148,11 +150,12 @@ def _close_files(version: int) -> None:
     accesses = (1 << _FS_ACCESSES.get(version, 16)) - 1
     attributes = struct.pack("=QQQ", accesses, _NET_ACCESSES, _SCOPES)[: 8 if version < 4 else 16 if version < 6 else 24]
     rules = _call(_libc.syscall, _LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), 0)
-    for path in filter(Path.exists, map(Path, READABLE)):
-        opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        rule = struct.pack("=Qi", _FOLDER_ACCESSES if path.is_dir() else _FILE_ACCESSES, opened)
-        _call(_libc.syscall, _LANDLOCK_ADD_RULE, rules, _LANDLOCK_PATH_BENEATH, rule, 0)
-        os.close(opened)
+    for path in READABLE:
+        with suppress(FileNotFoundError, PermissionError):
+            opened = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            accesses = _FOLDER_ACCESSES if stat.S_ISDIR(os.fstat(opened).st_mode) else _FILE_ACCESSES
+            _call(_libc.syscall, _LANDLOCK_ADD_RULE, rules, _LANDLOCK_PATH_BENEATH, struct.pack("=Qi", accesses, opened), 0)
+            os.close(opened)
     _call(_libc.syscall, _LANDLOCK_RESTRICT_SELF, rules, 0)
     os.close(rules)
 
