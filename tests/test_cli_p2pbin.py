@@ -197,6 +197,25 @@ class TestSite:
         monkeypatch.setenv("PORTAGE_OVERRIDE_EPREFIX", "here")
         assert main(["status"]) == 2
 
+    def test_a_server_that_does_not_answer_leaves_what_was_verified(self, gentoo, http, monkeypatch, capsys):
+        def unavailable(*_):
+            raise UnavailableError("server", "nobody answers")
+
+        @contextmanager
+        def cached(_config):
+            yield "cached"
+
+        monkeypatch.setattr("portage_p2pbin.cli.site.current_repository", unavailable)
+        monkeypatch.setattr("portage_p2pbin.cli.site.cached_repository", cached)
+        with Site.named(None).verified(http.server()) as found:
+            assert found == "cached"
+        assert "What follows was verified earlier" in capsys.readouterr().err
+
+    def test_who_may_write_our_state_gets_what_is_current(self, gentoo, http, monkeypatch):
+        monkeypatch.setattr("portage_p2pbin.cli.site.current_repository", lambda *_: "current")
+        with Site.named(None).verified(http.server()) as found:
+            assert found == "current"
+
 
 class TestRegister:
     @pytest.fixture
@@ -272,7 +291,7 @@ class TestPublish:
         assert "Publishing (1 of 2)" in out
         assert "app-misc/hello-2.10-r1: the server has taken the file" in out
         assert "level 3; it counts" in out
-        assert "RESTRICT=bindist" in out
+        assert " * games-misc/riddles-1.0 refused by P10.2: its ebuild says RESTRICT=bindist\n" in out
 
     def test_what_may_not_be_shared_is_an_error_for_who_asks_for_it(self, builds, answers, capsys):
         assert main(["publish", "games-misc/riddles"]) == 4

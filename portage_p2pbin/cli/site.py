@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Self
 
+from portage_p2pbin.cli.output import standard_error
 from portage_p2pbin.config import Config, Paths, eprefix_of, load
 from portage_p2pbin.daemon import half_settings, own_half
 from portage_p2pbin.gatekeeper import cached_repository, current_repository
 from portage_p2pbin.gentoo.settings import BinaryRepository, read_repositories
-from portage_p2pbin.kernel.errors import SettingsError
+from portage_p2pbin.kernel.errors import SettingsError, UnavailableError
 from portage_p2pbin.net.http import Http
 from portage_p2pbin.net.repository import VerifiedRepository
 from portage_p2pbin.net.trust_server import TrustServer
@@ -65,12 +66,20 @@ class Site:
 
     @contextmanager
     def verified(self, server: TrustServer) -> Iterator[VerifiedRepository]:
-        """The verified repository: up to date for those who may write our state, as it was cached for the others.
+        """The verified repository: up to date for those who may write our state, if the server answers; else as it was cached.
 
         Raises SettingsError, UnavailableError and RefusedError.
         """
-        if os.access(self.config.paths.state, os.W_OK):
-            yield current_repository(self.config, self.repository.host, server.http.find)
+        current = self._current(server) if os.access(self.config.paths.state, os.W_OK) else None
+        if current is not None:
+            yield current
         else:
-            with cached_repository(self.config) as repository:
-                yield repository
+            with cached_repository(self.config) as cached:
+                yield cached
+
+    def _current(self, server: TrustServer) -> VerifiedRepository | None:
+        try:
+            return current_repository(self.config, self.repository.host, server.http.find)
+        except UnavailableError as error:
+            standard_error().warning(f"{error}. What follows was verified earlier")
+            return None

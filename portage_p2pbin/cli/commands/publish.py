@@ -82,7 +82,8 @@ def _publish(publisher: Publisher, builds: list[Record], named_by_user: bool, ou
             _show(publisher.publish(record), output)
         except RefusedError as error:
             withheld = error.rule == "P10.2" and not named_by_user
-            (output.warning if withheld else output.error)(f"{cpv}: {error}")
+            what = "" if error.what == cpv else f"{printable(error.what)}: "
+            (output.warning if withheld else output.error)(f"{cpv} refused by {error.rule}: {what}{printable(error.reason)}")
             code = code if withheld else ExitCode.REFUSED
     if not builds:
         output.good("Nothing to publish: everything recorded here is shared")
