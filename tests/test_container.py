@@ -246,3 +246,8 @@ def test_a_member_that_is_not_taken_is_a_bug_of_the_caller():
     tar = iter(TarReader(io.BytesIO(PACKAGE.image), "image"))
     with pytest.raises(RuntimeError, match="not taken"):
         list(tar)
+
+
+def test_an_xpak_is_never_what_is_shipped():
+    """Portage tells formats by the name of a file, so a file with both would be read as the other one."""
+    assert read_package(io.BytesIO(xpak(archive(folder(".", magic=GNU))))).droppings == ("the xpak format",)

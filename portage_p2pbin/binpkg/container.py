@@ -20,10 +20,12 @@ class Package(Protocol):
     order.
 
     Only after :meth:`finish` has anything been proven about the file.  Each step raises :class:`RefusedError` for what
-    Portage's writer would not have written.  `is_signed` is known at the end.
+    Portage's writer would not have written.
     """
 
-    is_signed: bool
+    @property
+    def droppings(self) -> tuple[str, ...]:
+        """Return what of the format itself cleaning would take away; known at the end."""
 
     def metadata(self) -> dict[str, bytes]:
         """Return the metadata: the value of each key, as it is stored."""

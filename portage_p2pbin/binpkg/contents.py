@@ -79,8 +79,7 @@ def examine(file: BinaryIO) -> Findings:
         _add_image(manifest, tar)
     package.finish()
     ebuild = stored[ebuild_name(stored)]
-    signature = ("signature",) if package.is_signed else ()
-    return Findings(manifest, texts(stored), sha256(ebuild).hexdigest(), (*droppings, *signature))
+    return Findings(manifest, texts(stored), sha256(ebuild).hexdigest(), (*droppings, *package.droppings))
 
 
 def _add_metadata(manifest: Manifest, stored: Mapping[str, bytes]) -> list[str]:

@@ -103,6 +103,11 @@ class Gpkg:
             raise _refused(version.name, "it is not empty")
         self._member = self._advance()
 
+    @property
+    def droppings(self) -> tuple[str, ...]:
+        """Return the signatures, where there are some; known at the end."""
+        return ("signature",) if self.is_signed else ()
+
     def metadata(self) -> dict[str, bytes]:
         """Return the metadata: the value of each key, as it is stored."""
         with self._archive("metadata") as tar:

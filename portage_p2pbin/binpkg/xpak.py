@@ -82,7 +82,8 @@ class XpakPart:
 class Xpak:
     """An xpak package: see :class:`portage_p2pbin.binpkg.container.Package` for the steps in which it is read."""
 
-    is_signed = False
+    droppings: tuple[str, ...] = ("the xpak format",)
+    """What is published is a gpkg (P2.5)."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
