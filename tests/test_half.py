@@ -17,8 +17,8 @@ from portage_p2pbin.kernel.errors import DecodeError, RefusedError, SettingsErro
 from portage_p2pbin.kernel.model import Address, InfoHash, Sha256
 from portage_p2pbin.kernel.torrent import read_torrent
 from portage_p2pbin.net.network import MOST_POSTED, Network
-from portage_p2pbin.net.packets import Packets, pair
-from portage_p2pbin.net.process import start_half
+from portage_p2pbin.net.packets import Packets, pair, to_text
+from portage_p2pbin.net.process import _give_up_rights, start_half
 from portage_p2pbin.net.settings import HalfSettings, HttpSettings, SwarmSettings
 from portage_p2pbin.net.swarm import Sources, Swarm
 from tests.shop import Shop, package_bytes
@@ -293,6 +293,40 @@ def test_it_survives_messages_that_are_none(folder, url, shop):
         half.stop()
 
 
+@pytest.mark.parametrize(
+    ("message", "reason"),
+    [
+        ({"do": "post", "url": "http://x/", "most": 1}, b"did not come along"),
+        ({"do": "seed", "torrent": None, "connect": None}, b"to be seeded did not come along"),
+    ],
+)
+def test_a_file_that_did_not_come_along_is_missed(folder, url, shop, message, reason):
+    if "torrent" in message:
+        message["torrent"] = to_text(shop.shelves[0].torrent)
+    half = start_half(settings(folder, url), USER)
+    ours, theirs = pair()
+    with ours:
+        socket.send_fds(half.control, [b"."], [theirs.fileno()])
+        theirs.close()
+        ours.send(json.dumps(message).encode())
+        ours.settimeout(10)
+        assert reason in ours.recv(10_000)
+    half.stop()
+
+
+def test_it_does_not_outlive_who_started_it():
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            _give_up_rights(None, parent=1 << 22)
+        except ProcessLookupError:
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
 def conversation(answers):
     """A gatekeeper's end of a conversation with a half that says `answers`, pairs of a message and the path of a file."""
     ours, theirs = pair()
@@ -350,9 +384,9 @@ def test_a_half_that_lies_about_a_download_is_not_believed(tmp_path, shop, chang
 
 
 def test_a_half_that_only_says_that_it_is_alive_is_left(shop):
-    stuck = [({"is": "progress", "done": 7, "peers": 1}, None)] * 3
-    with conversation(stuck) as network, pytest.raises(UnavailableError):
-        network.download("http://x", shop.shelves[0].entry, lambda done, peers: time.sleep(0.3))
+    stuck = [({"is": "progress", "done": 7, "peers": 1}, None)] * 9
+    with conversation(stuck) as network, pytest.raises(UnavailableError, match="nothing has come"):
+        network.download("http://x", shop.shelves[0].entry, lambda done, peers: time.sleep(0.1))
 
 
 def test_digests_of_the_shop_are_real(shop):
