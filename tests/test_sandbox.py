@@ -324,3 +324,8 @@ def child_of_nobody():
     os.close(answer)
     if said == b"gone":
         raise ProcessLookupError("the parent is gone")
+
+
+def test_a_bolt_that_does_not_close_keeps_the_package_unread(monkeypatch, package):
+    monkeypatch.setattr(confinement, "_LANDLOCK_RESTRICT_SELF", 4000)
+    assert "without an answer" in refusal_of(package)
