@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from portage_p2pbin.kernel.consistency import check_definition, check_entry
@@ -25,7 +27,7 @@ def test_a_package_that_is_what_was_built_passes():
     check_entry(REQUEST.cpv, {"SLOT": "0", "RDEPEND": "a b"}, {"SLOT": "0", "RDEPEND": "a\n\tb"})
 
 
-@pytest.mark.parametrize("name", [name for name in METADATA if name != "USE"])
+@pytest.mark.parametrize("name", [name for name in METADATA if name not in ("CFLAGS", "USE")])
 def test_each_key_that_differs_is_refused(name):
     with pytest.raises(RefusedError, match=f"P9.8: {name} is"):
         check_definition(DEFINITION, METADATA | {name: "other"}, EBUILD)
@@ -57,3 +59,38 @@ def test_an_entry_that_says_something_else_is_refused(metadata):
 def test_an_entry_that_leaves_something_out_is_refused(name):
     with pytest.raises(RefusedError, match=rf"P9\.8: {name} is 'x' in the package, but '' was announced"):
         check_entry(REQUEST.cpv, {"SLOT": "0"} if name != "SLOT" else {}, {"SLOT": "0", name: "x"})
+
+
+def with_flags(**flags):
+    return replace(DEFINITION, request=replace(REQUEST, flags=flags))
+
+
+MACHINE = "-O2 -march=armv7-a -mcpu=cortex-a8 -mtune=cortex-a8 -mabi=aapcs -mfpu=neon -mfloat-abi=hard"
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        pytest.param({"CFLAGS": MACHINE}, id="as asked for"),
+        pytest.param({"CFLAGS": f"{MACHINE} -fno-strict-aliasing -std=gnu17 -DX=-march=x"}, id="words added"),
+        pytest.param({"CFLAGS": "-O1"}, id="words filtered out"),
+        pytest.param({"CFLAGS": ""}, id="all unset"),
+        pytest.param({"LDFLAGS": f"-Wl,-O1 {MACHINE}", "CXXFLAGS": MACHINE}, id="words in another variable"),
+    ],
+)
+def test_what_an_ebuild_makes_of_flags_passes(flags):
+    check_definition(with_flags(CFLAGS=MACHINE, LDFLAGS="-Wl,-O1"), METADATA | flags, EBUILD)
+
+
+@pytest.mark.parametrize("name", ["ADAFLAGS", "ASFLAGS", "CFLAGS", "CPPFLAGS", "CXXFLAGS", "FCFLAGS", "FFLAGS", "LDFLAGS", "RUSTFLAGS"])
+@pytest.mark.parametrize("word", ["-march=native", "-mcpu=x", "-mtune=x", "-mabi=x", "-mfpu=x", "-mfloat-abi=soft"])
+def test_a_package_for_another_machine_is_refused(name, word):
+    with pytest.raises(RefusedError, match=f"P9.8: {name} is 'with {word}' in the package"):
+        check_definition(with_flags(CFLAGS=MACHINE), METADATA | {"CFLAGS": "", name: f"{MACHINE}\t{word}"}, EBUILD)
+
+
+@pytest.mark.parametrize("name", ["GOAMD64", "GOARM"])
+def test_variables_that_are_one_value_are_compared_whole(name):
+    check_definition(with_flags(**{name: "v1"}), METADATA | {name: "v1"}, EBUILD)
+    with pytest.raises(RefusedError, match=f"P9.8: {name} is 'v3'"):
+        check_definition(with_flags(**{name: "v1"}), METADATA | {name: "v3"}, EBUILD)
