@@ -20,6 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar
 
+from portage_p2pbin.kernel.index import Entry, read_page
+from portage_p2pbin.kernel.model import Channel
 from tests.throwaway.gentoo import Finished, Gentoo, Running
 
 T = TypeVar("T")
@@ -48,6 +50,9 @@ listen = "{address}:6881"
 user = "nobody"
 disk = {disk}
 lan_discovery = false
+hold_every = 1.0
+# As over a real line: no peer is so fast that the others have nothing to do.
+upload = 1000000
 """
 
 
@@ -146,7 +151,7 @@ class Server:
         config, offline = ["--config", str(self.config)], self.keys.parent / "roster"
         for identity, (operator, role) in people.items():
             self.run("contributor", "promote", *config, identity, "--role", role, "--operator", operator, "--output", str(offline))
-        self.run("roster", "export", *config, str(offline / "previous"))
+        self.run("roster", "export", *config, "--output", str(offline / "previous"))
         previous, signed = str(offline / "previous"), str(offline / "signed")
         roster = str(offline / "roster.toml")
         self.run("roster", "sign", "--keys", str(self.keys), "--previous", previous, "--output", signed, roster)
@@ -161,9 +166,17 @@ class Server:
         """The best level of each package version that somebody has voted on."""
         return dict(self.rows("SELECT cpv, MIN(level) FROM variants GROUP BY cpv"))
 
-    def listed(self) -> list[str]:
-        """The package versions on the index."""
-        return [cpv for (cpv,) in self.rows("SELECT cpv FROM listings")]
+    def entries(self) -> list[Entry]:
+        """What the index lists now, as clients see it: the newest page of each category in the TUF repository."""
+        newest: dict[str, Path] = {}
+        for page in sorted((self.state / "tuf/targets").rglob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+            newest[page.name.partition(".")[2]] = page
+        pages = [(page, name.removesuffix(".json")) for name, page in newest.items() if CHANNEL in page.parts]
+        return [entry for page, category in pages for entry in read_page(page.read_bytes(), Channel(CHANNEL), category)]
+
+    def listed_levels(self) -> dict[str, int]:
+        """The level of each package version on the index."""
+        return {str(entry.cpv): int(entry.level) for entry in self.entries()}
 
     def demand(self) -> list[tuple[str, int]]:
         """How often each package version was asked for, most wanted first."""
@@ -208,7 +221,7 @@ class Server:
             self._process = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Member:
     """A Gentoo that takes part: its own address, its p2pbind, and perhaps an identity."""
 
@@ -216,6 +229,7 @@ class Member:
     address: str
     gentoo: Gentoo
     identity: str = ""
+    _said: str = ""
     _daemon: Running | None = None
 
     def start_daemon(self) -> None:
@@ -238,11 +252,25 @@ class Member:
 
     def emerge(self, *arguments: str, environment: Mapping[str, str] | None = None, expect: int | None = 0) -> Finished:
         """Run plain `emerge --getbinpkg`, as a user would."""
-        return self.gentoo.emerge("--getbinpkg", *arguments, environment=environment, expect=expect)
+        finished = self.gentoo.emerge("--getbinpkg", *arguments, environment=environment, expect=expect)
+        self._said += finished.output
+        return finished
 
     def p2pbin(self, *arguments: str, expect: int | None = 0) -> str:
         """Run p2pbin and return what it said."""
         return self.gentoo.run(["p2pbin", *arguments], expect=expect).output
+
+    def received(self) -> tuple[dict[str, int], int]:
+        """Bytes by peer address and bytes from the origin: libtorrent's per-peer counters, as p2pbin-fetch told emerge.
+
+        Portage fetches the first package before our eyes and the others into a log.
+        """
+        log = self.gentoo.outside("var/log/emerge-fetch.log")
+        said = self._said + (log.read_text() if log.exists() else "")
+        peers: dict[str, int] = {}
+        for count, address in re.findall(r"(\d+) bytes from peer (\S+)", said):
+            peers[address] = peers.get(address, 0) + int(count)
+        return peers, sum(map(int, re.findall(r"; (\d+) bytes from the origin", said)))
 
     def build_time(self, cpv: str) -> int | None:
         """When the installed `cpv` was built, from the package database; None if it is not installed.
@@ -253,14 +281,6 @@ class Member:
             return int(self.gentoo.read(f"var/db/pkg/{cpv}/BUILD_TIME"))
         except FileNotFoundError:
             return None
-
-
-def received(output: str) -> tuple[dict[str, int], int]:
-    """Bytes by peer address and bytes from the origin in what p2pbin-fetch said: libtorrent's per-peer counters."""
-    peers: dict[str, int] = {}
-    for count, address in re.findall(r"(\d+) bytes from peer (\S+)", output):
-        peers[address] = peers.get(address, 0) + int(count)
-    return peers, sum(map(int, re.findall(r"; (\d+) bytes from the origin", output)))
 
 
 class World:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from p2pbin_server.ceremonies import Lifetimes
 from p2pbin_server.repository import Repository
 from portage_p2pbin.kernel.errors import ExitCode
-from portage_p2pbin.kernel.index import Bundle, Entry, encode_page, read_bundle, read_page
+from portage_p2pbin.kernel.index import Bundle, Entry, encode_page, read_bundle
 from portage_p2pbin.kernel.model import Channel, Cpv, Level, Sha1, Sha256
 from portage_p2pbin.kernel.statements import sign_vote
 from portage_p2pbin.kernel.torrent import Torrent, make_torrent, piece_size
@@ -54,6 +55,7 @@ class Loot:
 
 def build_with_one_byte_changed(member: Member, package: str, path: str) -> None:
     """Build `package` honestly but for byte 15 of the program `path`, one that nothing reads."""
+    member.gentoo.emerge("--onlydeps", package)
     hook = (PROJECT / "etc/bashrc").read_text()
     member.gentoo.write("home/honest-bashrc", hook)
     member.gentoo.write("etc/portage/bashrc", hook + _LIAR.format(path=path))
@@ -118,13 +120,7 @@ def true_entry(server: Server, package: str) -> Entry:
 
 
 def _find_entry(server: Server, package: str) -> Entry | None:
-    return next((entry for entry in _page(server.state / "tuf", package.partition("/")[0]) if entry.cpv.cp == package), None)
-
-
-def _page(tuf: Path, category: str) -> tuple[Entry, ...]:
-    """The newest page of a category among the TUF targets."""
-    pages = sorted((tuf / "targets").rglob(f"*.{category}.json"), key=lambda path: path.stat().st_mtime_ns)
-    return read_page(pages[-1].read_bytes(), Channel(CHANNEL), category) if pages else ()
+    return next((entry for entry in server.entries() if entry.cpv.cp == package), None)
 
 
 def _differs(path: Path, entry: Entry) -> bool:
@@ -156,7 +152,7 @@ class StolenServer:
         self._home = server.home / "stolen"
         server.stop()
         shutil.copytree(server.state / "tuf", self._home / "tuf")
-        self._repository = Repository(self._home / "tuf", server.state / "keys")
+        self._repository = Repository(self._home / "tuf", server.state / "keys", Lifetimes())
         self._answers: dict[str, bytes] = {}
         self._http = ThreadingHTTPServer(("127.0.0.1", server.port), _handler(self._home, self._answers))
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
@@ -173,7 +169,7 @@ class StolenServer:
         )
         torrent = forged.torrent(named.name)
         listed = replace(named, info_hash=torrent.info_hash)
-        others = [one for one in _page(self._home / "tuf", entry.cpv.category) if one.cpv != entry.cpv]
+        others = [one for one in self._server.entries() if one.cpv.category == entry.cpv.category and one.cpv != entry.cpv]
         page = encode_page(Channel(CHANNEL), tuple(sorted([*others, listed], key=lambda one: one.path)))
         self._repository.publish_pages(Channel(CHANNEL), {entry.cpv.category: page}, datetime.now(UTC))
         self._answers[f"/bundles/{listed.bundle}"] = votes
