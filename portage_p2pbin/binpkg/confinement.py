@@ -23,6 +23,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from portage_p2pbin.rights import is_root
+
 READABLE = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", sys.base_prefix)
 """Where decompressors and their libraries are; in a Gentoo Prefix that is where Python is.  Nothing secret belongs there, and nothing
 else can be opened.
@@ -113,7 +115,7 @@ def _leave_network() -> None:
     """Enter an empty network namespace: as root, or in a user namespace of one's own.  Where the kernel forbids that, the other
     bolts against the network hold.
     """
-    flags = _CLONE_NEWNET if os.geteuid() == 0 else _CLONE_NEWNET | _CLONE_NEWUSER
+    flags = _CLONE_NEWNET if is_root() else _CLONE_NEWNET | _CLONE_NEWUSER
     _libc.unshare(flags)
 
 
@@ -132,7 +134,7 @@ def _limit(bounds: Bounds) -> None:
 
 
 def _drop_privileges() -> None:
-    if os.geteuid() != 0:
+    if not is_root():
         return
     user = pwd.getpwnam(UNPRIVILEGED)
     os.setgroups([])

@@ -23,6 +23,7 @@ from portage_p2pbin.kernel.errors import P2pbinError, SettingsError, Unavailable
 from portage_p2pbin.net.network import Network, kind
 from portage_p2pbin.net.packets import Packets, pair
 from portage_p2pbin.net.settings import HalfSettings
+from portage_p2pbin.rights import is_root
 
 if TYPE_CHECKING:
     from portage_p2pbin.net.half import Half
@@ -31,6 +32,7 @@ SECONDS_TO_START = 60.0
 SECONDS_TO_STOP = 5.0
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38
+_CLONE_NEWUSER = 0x10000000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,7 @@ def start_half(settings: HalfSettings, user: str) -> HalfProcess:
 
     Raises SettingsError if there is no such user or it cannot reach its folder, UnavailableError if its port is taken.
     """
-    account = _account(user) if os.geteuid() == 0 else None
+    account = _account(user) if is_root() else None
     settings.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if account is not None:
         os.chown(settings.folder, account.pw_uid, account.pw_gid)
@@ -156,6 +158,9 @@ def _give_up_rights(account: pwd.struct_passwd | None, parent: int) -> None:
         os.setresuid(account.pw_uid, account.pw_uid, account.pw_uid)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
+    # Root of a user namespace without others stays who it is, in a namespace where that is nobody.
+    if os.geteuid() == 0 and libc.unshare(_CLONE_NEWUSER):
+        raise OSError(ctypes.get_errno(), "unshare")
     # After the change of user, which resets the first one.
     for option, value in ((_PR_SET_PDEATHSIG, signal.SIGTERM), (_PR_SET_NO_NEW_PRIVS, 1)):
         if libc.prctl(option, value, 0, 0, 0):
