@@ -16,6 +16,8 @@ from tests.shop import CHANNEL, Shop
 
 PATIENCE = 60.0
 
+_PASSED_ON = ("PATH", "PYTHONPATH")
+
 
 @dataclass
 class Machine:
@@ -41,7 +43,7 @@ class Machine:
         """Start one of our commands."""
         return subprocess.Popen(
             [str(Path(sys.executable).with_name(command)), *arguments], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            env={"PATH": os.environ["PATH"], "EPREFIX": str(self.root), **environment},
+            env={name: os.environ[name] for name in _PASSED_ON if name in os.environ} | {"EPREFIX": str(self.root)} | environment,
         )  # fmt: skip
 
     def fetch(self, path: str, name: str = "answer", **environment: str) -> tuple[int, str]:

@@ -1,6 +1,7 @@
 """The commands as Portage and a user call them: with p2pbind and without, everything real."""
 
 import gzip
+import json
 import os
 import re
 import signal
@@ -8,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +17,12 @@ import pytest
 
 from portage_p2pbin.cli import fetch as command
 from portage_p2pbin.config import Paths, load
-from portage_p2pbin.daemon import MOST_STRANGERS, Caller, _caller, daemon_status, sharing
+from portage_p2pbin.daemon import MOST_STRANGERS, Caller, _caller, _ThroughDaemon, connect, daemon_status, sharing
 from portage_p2pbin.gatekeeper import Call
 from portage_p2pbin.kernel.errors import RefusedError, SettingsError, UnavailableError
 from portage_p2pbin.kernel.model import Address
 from portage_p2pbin.kernel.torrent import read_torrent
-from portage_p2pbin.net.packets import Packets, pair
+from portage_p2pbin.net.packets import Packets, pair, to_text
 from portage_p2pbin.net.settings import SwarmSettings
 from portage_p2pbin.net.swarm import Sources, Swarm
 from tests.machine import CLIENT, Machine, machine
@@ -369,6 +371,26 @@ def test_publishing_is_the_same_with_and_without_a_daemon(either, shop, tmp_path
         assert {address for address, _ in got.received} == {"127.0.0.2"}
 
 
+@root_only
+def test_a_stranger_cannot_have_files_seeded(here, shop):
+    shelf = shop.shelves[0]
+    here.write("etc/p2pbin/client.toml", CLIENT.replace("nobody", "daemon"))
+    shelf.file.chmod(0o644)
+
+    def call():
+        connection = connect(Paths(here.root).socket)
+        message = {"do": "seed", "connect": None, "torrent": to_text(shelf.torrent)}
+        socket.send_fds(connection, [json.dumps(message).encode()], [file.fileno()])
+        told = b""
+        while data := connection.recv(10_000):
+            told += data
+        return 0 if b"may not publish" in told and b'{"exit":2}' in told else 1
+
+    with here.daemon(), shelf.file.open("rb") as file:
+        assert as_nobody(call) == 0
+        assert daemon_status(Paths(here.root).socket).files == 0
+
+
 def test_what_cannot_be_seeded_is_said(served, shop, tmp_path):
     torrent = read_torrent(shop.shelves[0].torrent)
     with (
@@ -384,6 +406,27 @@ def test_the_status_of_the_daemon(here):
     assert daemon_status(path) is None
     with here.daemon():
         assert daemon_status(path).files == 0
+
+
+def test_a_daemon_that_is_gone_or_says_nothing_is_unavailable(tmp_path):
+    with tempfile.TemporaryDirectory() as folder, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        path = Path(folder) / "socket"
+        with pytest.raises(UnavailableError, match="nobody answers"):
+            _ThroughDaemon(path).status()
+        listening.bind(str(path))
+        listening.listen()
+
+        def answer():
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.send(b'{"exit":0}')
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        with pytest.raises(UnavailableError, match="has not said"):
+            _ThroughDaemon(path).status()
+        answering.join()
 
 
 def test_calls_that_are_none_end_quickly_and_do_no_harm(here):

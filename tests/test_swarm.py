@@ -9,6 +9,7 @@ import libtorrent
 import pytest
 
 from portage_p2pbin.kernel.errors import UnavailableError
+from portage_p2pbin.net.attempt import Watched
 from portage_p2pbin.net.swarm import Sources, Swarm, SwarmSettings, make_torrent
 
 NAME = "hello-1.0-0123456789abcdef0123.gpkg.tar"
@@ -217,3 +218,16 @@ def test_the_upload_limit_holds_on_loopback_too(swarms, torrent, file):
     slow.seed(torrent, file)
     got = swarms(3).download(torrent, lambda: Sources(peers=[at(2, slow)]))
     assert got.seconds > 0.7
+
+
+def test_what_cannot_be_written_is_no_file(swarms, tmp_path):
+    """`torrent_finished` came, and then the disk failed."""
+    watched = Watched(NAME, tmp_path / NAME)
+
+    class Handle:
+        def flush_cache(self):
+            watched.failure = "No space left on device"
+
+    watched.handle = Handle()
+    with pytest.raises(UnavailableError, match="No space left"):
+        swarms(2)._flush(watched)
