@@ -46,7 +46,7 @@ _CLIENT = """\
 scheme = "http"
 
 [swarm]
-listen = "{address}:6881"
+listen = "{address}:0"
 user = "nobody"
 disk = {disk}
 lan_discovery = false
