@@ -6,15 +6,15 @@ server says, which proves nothing.  Whoever controls the server can hide or inve
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from portage_p2pbin.checks import check_bundle
 from portage_p2pbin.fetch import Repository, Thresholds
 from portage_p2pbin.kernel.definition import BuildDefinition
 from portage_p2pbin.kernel.difference import Difference, environment_differences, request_differences
 from portage_p2pbin.kernel.errors import P2pbinError, RefusedError, UnavailableError
-from portage_p2pbin.kernel.index import MOST_BUNDLE, Bundle, Entry, read_bundle, read_page
+from portage_p2pbin.kernel.index import Bundle, Entry, read_bundle, read_page
 from portage_p2pbin.kernel.model import Channel, Cpv, Level
 from portage_p2pbin.kernel.statements import spelt
 from portage_p2pbin.kernel.trust import Electorate, Judgement
@@ -109,11 +109,8 @@ class Explainer:
 
     def _bundle(self, entry: Entry) -> Bundle:
         """The votes behind an entry (P9.2, P9.3)."""
-        data = self.server.http.find(f"{self.server.url}/bundles/{entry.bundle}", MOST_BUNDLE)
-        if data is None:
-            raise UnavailableError(f"The votes on {entry.cpv}", "the server has them no longer")
-        if hashlib.sha256(data).hexdigest() != entry.bundle:
-            raise RefusedError("P9.2", entry.cpv, "its vote bundle is not the listed one")
+        data = self.server.bundle(entry.bundle)
+        check_bundle(data, entry)
         return read_bundle(data)
 
 

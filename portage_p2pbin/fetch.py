@@ -7,22 +7,32 @@ that this user's own trust anchor vouches for.  What an attacker reaches is that
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from portage_p2pbin.binpkg.contents import Reading
+from portage_p2pbin.checks import (
+    FileDigests,
+    check_bundle,
+    check_clean,
+    check_contents,
+    check_file,
+    check_level,
+    check_named,
+    check_prefix,
+    read_votes,
+)
 from portage_p2pbin.kernel.consistency import check_definition, check_entry
 from portage_p2pbin.kernel.errors import P2pbinError, RefusedError, UnavailableError
-from portage_p2pbin.kernel.index import MOST_BUNDLE, Bundle, Entry, read_bundle, read_page
+from portage_p2pbin.kernel.index import MOST_BUNDLE, Bundle, Entry, read_page
 from portage_p2pbin.kernel.model import Channel, Cpv, InfoHash, Level, Sha256
 from portage_p2pbin.kernel.roster import Roster, Rulings
-from portage_p2pbin.kernel.trust import Electorate, Judgement
+from portage_p2pbin.kernel.trust import Electorate
 from portage_p2pbin.net.network import Finished
 from portage_p2pbin.refusals import UNAVAILABLE_FOR, Refusal, Refusals
 
@@ -117,7 +127,7 @@ def fetch(wanted: Wanted, target: int, repository: Repository, judge: Judge, mea
             data = _get_bundle(wanted, entry, means.network)
         # 3. Each vote: schema, signature, and that it speaks of this build.
         with _step(3, entry):
-            bundle = _read_votes(data, wanted, entry)
+            bundle = read_votes(data, wanted.channel, entry)
         # 4. The level, against the user's threshold.
         with _step(4, entry):
             _judge(entry, bundle, repository, judge, means)
@@ -193,64 +203,34 @@ def _check_not_refused(entry: Entry, judge: Judge) -> None:
 
 def _get_bundle(wanted: Wanted, entry: Entry, network: Network) -> bytes:
     data = network.get(f"{wanted.server}/bundles/{entry.bundle}", MOST_BUNDLE)
-    if hashlib.sha256(data).hexdigest() != entry.bundle:
-        raise RefusedError("P9.2", entry.cpv, "its vote bundle is not the listed one")
+    check_bundle(data, entry)
     return data
-
-
-def _read_votes(data: bytes, wanted: Wanted, entry: Entry) -> Bundle:
-    """P9.3.  Whether a vote's key counts is decided in step 4; the log (P8) is still to come."""
-    bundle = read_bundle(data)
-    for vote in (signed.vote for signed in bundle.votes):
-        said = {
-            "build key": (vote.build_key, entry.build_key),
-            "contents digest": (vote.contents, entry.contents),
-            "package": (vote.cpv, entry.cpv),
-            "repository": (vote.definition.request.repository, entry.repository),
-            "channel": (vote.channel, wanted.channel),
-        }
-        for name, (found, listed) in said.items():
-            if found != listed:
-                raise RefusedError("P9.3", entry.cpv, f"a vote is about {name} {found}, and {listed} is listed")
-    return bundle
 
 
 def _judge(entry: Entry, bundle: Bundle, repository: Repository, judge: Judge, means: Means) -> None:
     electorate = Electorate(repository.roster(), repository.rulings(), judge.now)
     found = electorate.judge(entry.build_key, entry.contents, bundle.votes, bundle.certificates)
     threshold = judge.thresholds.for_(entry.cpv, entry.metadata.get("SLOT", ""), entry.repository)
-    if found.level is None or not found.level.satisfies(threshold):
-        level = "no level" if found.level is None else f"level {found.level:d}"
-        raise RefusedError("P9.4", entry.cpv, f"its votes give {level}, your threshold is {threshold:d}{_why(found)}")
-    if entry.file not in {voice.vote.vote.file for voice in found.voices}:
-        raise RefusedError("P9.4", entry.cpv, "no vote that counts names this file")
+    level = check_level(found, entry, threshold)
+    check_named(found, entry, entry.file)
     names = ", ".join(sorted({f"{voice.operator} ({voice.role.value})" for voice in found.voices}))
-    means.say(f">>> {entry.cpv}: trust level {found.level:d}, built by {names}")
-
-
-def _why(found: Judgement) -> str:
-    """Why the first vote that does not count does not, if there is one."""
-    return f"; a vote is set aside since {found.set_aside[0].reason}" if found.set_aside else ""
+    means.say(f">>> {entry.cpv}: trust level {level:d}, built by {names}")
 
 
 def _copy(finished: Finished, target: int, entry: Entry) -> None:
     """P9.7.  The descriptor came from the network half: it may change under our hands, so only what we hashed is used."""
-    sha256, sha1 = hashlib.sha256(), hashlib.sha1(usedforsecurity=False)
-    left = entry.size
     os.ftruncate(target, 0)
-    with os.fdopen(finished.file, "rb", buffering=0) as source, os.fdopen(os.dup(target), "wb", buffering=0) as copy:
+    with os.fdopen(finished.file, "rb", buffering=0) as source:
         source.seek(0)
-        while left and (piece := source.read(min(_PIECE, left))):
-            sha256.update(piece)
-            sha1.update(piece)
-            _write(copy.fileno(), piece)
-            left -= len(piece)
-        if left or source.read(1):
-            raise RefusedError("P9.7", entry.cpv, f"the downloaded file has not the listed size of {entry.size} bytes")
-    if sha256.hexdigest() != entry.file:
-        raise RefusedError("P9.7", entry.cpv, f"the downloaded file has SHA-256 {sha256.hexdigest()}, and {entry.file} was voted for")
-    if sha1.hexdigest() != entry.sha1:
-        raise RefusedError("P9.7", entry.cpv, f"it has SHA-1 {sha1.hexdigest()}; Portage would miss the listed {entry.sha1}")
+        check_file(FileDigests.of(_copied(source, target, entry.size + 1)), entry)
+
+
+def _copied(source: BinaryIO, target: int, most: int) -> Iterator[bytes]:
+    """Copy what is in `source`, at most `most` bytes, to the end of `target`; give each piece when it is there."""
+    while most and (piece := source.read(min(_PIECE, most))):
+        most -= len(piece)
+        _write(target, piece)
+        yield piece
 
 
 def _write(file: int, piece: bytes) -> None:
@@ -260,15 +240,12 @@ def _write(file: int, piece: bytes) -> None:
 
 def _check_inside(reading: Reading, entry: Entry, bundle: Bundle, judge: Judge) -> None:
     """P9.8."""
-    if reading.digest != entry.contents:
-        raise RefusedError("P9.8", entry.cpv, f"its contents digest is {reading.digest}, and {entry.contents} was voted for")
-    if reading.droppings:
-        raise RefusedError("P9.8", entry.cpv, f"it is not cleaned: {', '.join(reading.droppings)}")
+    check_contents(reading, entry)
+    check_clean(reading, entry)
     check_entry(entry.cpv, entry.metadata, reading.metadata)
     definition = bundle.votes[0].vote.definition
     check_definition(definition, reading.metadata, Sha256(reading.ebuild_sha256))
-    if definition.request.eprefix != judge.eprefix:
-        raise RefusedError("P9.8", entry.cpv, f"it was built for EPREFIX {definition.request.eprefix!r}; Portage would rewrite its files")
+    check_prefix(definition, entry, judge.eprefix)
 
 
 class _Progress:

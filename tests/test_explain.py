@@ -80,7 +80,7 @@ def test_what_is_good_enough_meets_no_objection():
         ({"index_level": 1, "threshold": 1}, "give it level 3 here, although the index says 1"),
         ({"members": [contributor(2, Role.TRUSTED)]}, "give it no level here, although the index says 3"),
         ({"answer": b"{}"}, "not the listed one"),
-        ({"answer": lambda body: None}, "has them no longer"),
+        ({"answer": lambda body: None}, "has it no longer"),
         ({"answer": UnavailableError("bundle", "nobody answers")}, "nobody answers"),
         ({"refusals": (Refusal(FILE, REQUEST.cpv, "P9.8", "other bytes", None),)}, "left out by P9.8: other bytes"),
         (
