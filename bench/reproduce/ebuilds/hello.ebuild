@@ -1,0 +1,6 @@
+LICENSE="GPL-3+"
+IUSE="nls"
+
+src_configure() {
+	econf $(use_enable nls)
+}
