@@ -51,7 +51,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name: str, does: str, example: str) -> argparse.ArgumentParser:
-    return commands.add_parser(name, help=does, description=f"{does.capitalize()}.", epilog=f"Example: {example}")
+    return commands.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", epilog=f"Example: {example}")
 
 
 def _add_contents(parser: argparse.ArgumentParser) -> None:

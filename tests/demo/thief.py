@@ -154,7 +154,7 @@ class StolenServer:
         shutil.copytree(server.state / "tuf", self._home / "tuf")
         self._repository = Repository(self._home / "tuf", server.state / "keys", Lifetimes())
         self._answers: dict[str, bytes] = {}
-        self._http = ThreadingHTTPServer(("127.0.0.1", server.port), _handler(self._home, self._answers))
+        self._http = ThreadingHTTPServer(("127.0.0.1", server.port), _handler(self._home, server.state, self._answers))
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
 
     def list(self, entry: Entry, bundle: Bundle, forged: _Forgery) -> Entry:
@@ -175,7 +175,6 @@ class StolenServer:
         self._answers[f"/bundles/{listed.bundle}"] = votes
         self._answers[f"/torrents/{listed.info_hash}"] = torrent.data
         self._answers[f"/files/{listed.file}"] = forged.data
-        self._answers[f"/peers/{listed.info_hash}"] = json.dumps({"peers": [], "origin": None}).encode()
         return listed
 
     def give_back(self) -> None:
@@ -186,11 +185,21 @@ class StolenServer:
         self._server.start()
 
 
-def _handler(home: Path, answers: dict[str, bytes]) -> type[BaseHTTPRequestHandler]:
+def _handler(home: Path, state: Path, answers: dict[str, bytes]) -> type[BaseHTTPRequestHandler]:
+    """What the thief says: his own `answers`, his own TUF repository in `home`, and for all else what the real server would."""
+
+    def find(path: str) -> bytes | None:
+        kind = path.split("/")[1]
+        if path in answers:
+            return answers[path]
+        if kind == "peers":
+            return json.dumps({"peers": [], "origin": None}).encode()
+        file = {"tuf": home, "bundles": state, "torrents": state, "files": state}.get(kind, home) / path.lstrip("/")
+        return file.read_bytes() if file.is_file() else None
+
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # the name that http.server calls
-            static = home / self.path.lstrip("/")
-            body = answers.get(self.path) or (static.read_bytes() if self.path.startswith("/tuf/") and static.is_file() else None)
+        def do_GET(self) -> None:
+            body = find(self.path)
             self.send_response(404 if body is None else 200)
             self.send_header("Content-Length", str(len(body or b"")))
             self.end_headers()
