@@ -24,10 +24,11 @@ from portage_p2pbin import durable
 from portage_p2pbin.gentoo.record import Record, find_record, recorded
 from portage_p2pbin.kernel.definition import BuildRequest
 from portage_p2pbin.kernel.difference import request_differences
-from portage_p2pbin.kernel.errors import RefusedError, SettingsError, UnavailableError, printable
+from portage_p2pbin.kernel.errors import P2pbinError, RefusedError, SettingsError, UnavailableError, printable
 from portage_p2pbin.kernel.model import ContentsDigest
 from portage_p2pbin.kernel.statements import AuditCertificate, Audited, SignedVote, sign_certificate
 from portage_p2pbin.net.trust_server import Audit, Job, TrustServer
+from portage_p2pbin.openpgp import Certification, check_certification
 from portage_p2pbin.publish import Published
 
 LEAST_WAIT = 1.0
@@ -130,19 +131,18 @@ class Builder:
     def work(self) -> bool:
         """Do the most wanted job; False if there is none.
 
-        Raises SettingsError, RefusedError and UnavailableError; the job then goes back when its lease ends, or with the next one.
+        Raises SettingsError, RefusedError and UnavailableError.  A job that failed is given back, for another build server.
         """
         # 1. The lease.
         job = self.server.lease(self.key)
         if job is None:
             return False
         self.tell(f"Building {job.request.cpv}, for which there are {job.votes} votes")
-        # 2. Real emerge.
-        record = self.emerge.build(job.request, lambda: self.server.renew(job.identifier, self.key), self.server.clock)
-        # 3. Was that what was wanted?  A vote on something else is of no use to who wants this.
-        _check(job, record)
-        # 4. Vote, and the file if it is wanted.
-        vote = self.publish(record).vote
+        try:
+            vote = self._build(job)
+        except (P2pbinError, KeyboardInterrupt):
+            self._give_back(job)
+            raise
         # 5. Done; who has built the same before?
         audits = self.server.job_done(job.identifier, vote.envelope.digest, self.key)
         # 6. Who was right can be believed to have built.
@@ -150,17 +150,37 @@ class Builder:
             self._audit(audit, vote)
         return True
 
+    def _build(self, job: Job) -> SignedVote:
+        # 2. Real emerge.
+        record = self.emerge.build(job.request, lambda: self.server.renew(job.identifier, self.key), self.server.clock)
+        # 3. Was that what was wanted?  A vote on something else is of no use to who wants this.
+        _check(job, record)
+        # 4. Vote, and the file if it is wanted.
+        return self.publish(record).vote
+
+    def _give_back(self, job: Job) -> None:
+        """If nobody hears it, the job goes back when its lease ends; what made it fail is the more important error."""
+        try:
+            self.server.give_back(job.identifier, self.key)
+        except P2pbinError as error:
+            self.tell(f"{job.request.cpv} was not given back: {error}")
+
     def _audit(self, audit: Audit, ours: SignedVote) -> None:
         """Certify an untrusted contributor whose vote agrees with ours (P4.3); say so if it does not."""
-        objection = _objection(audit, ours)
-        if objection:
-            self.tell(f"Not certified: {audit.identity}: {objection}")
+        now = self.server.clock()
+        try:
+            # Whose key it is, the identity itself has signed; the server's word is not enough (P3.2).
+            certified = check_certification(audit.certification, audit.openpgp, now)
+            _check_audit(certified, audit.vote, ours, now)
+        except RefusedError as error:
+            self.tell(f"Not certified: {error}")
             return
-        until = min(audit.key.not_after, self.server.clock() + self.certificate)
+        key = certified.key
+        until = min(key.not_after, now + self.certificate)
         audited = (Audited(ours.vote.build_key, ContentsDigest(ours.vote.contents)),)
-        certificate = AuditCertificate(audit.key.public, audit.identity, audit.key.not_before, until, audited)
+        certificate = AuditCertificate(key.public, certified.identity, key.not_before, until, audited)
         self.server.certify(sign_certificate(certificate, self.key))
-        self.tell(f"Certified: {audit.identity} had built the same")
+        self.tell(f"Certified: {certified.identity} had built the same")
 
 
 def _check(job: Job, record: Record) -> None:
@@ -171,13 +191,16 @@ def _check(job: Job, record: Record) -> None:
         raise RefusedError("P11", job.request.cpv, f"this machine builds something else: {printable(said)}")
 
 
-def _objection(audit: Audit, ours: SignedVote) -> str:
-    """Why the audited vote does not agree with ours (P1.4), empty if it does."""
-    theirs = audit.vote
-    if theirs.signer != audit.key.public:
-        return "the vote is signed by another key"
-    if (theirs.vote.channel, theirs.vote.build_key) != (ours.vote.channel, ours.vote.build_key):
-        return "the vote is about another build"
-    if theirs.vote.contents != ours.vote.contents:
-        return f"the contents differ, {theirs.vote.contents} there and {ours.vote.contents} here"
-    return ""
+def _check_audit(certified: Certification, theirs: SignedVote, ours: SignedVote, now: datetime) -> None:
+    """Refuse (P4.3) a vote that is not by the certified key in its window (P3.3), or that does not agree with ours (P1.4)."""
+    if theirs.signer != certified.key.public:
+        reason = "the vote is signed by another key than the identity has certified"
+    elif not (certified.key.covers(theirs.vote.finished) and certified.key.covers(now)):
+        reason = "the vote or today is outside the window of its key"
+    elif (theirs.vote.channel, theirs.vote.build_key) != (ours.vote.channel, ours.vote.build_key):
+        reason = "the vote is about another build"
+    elif theirs.vote.contents != ours.vote.contents:
+        reason = f"the contents differ, {theirs.vote.contents} there and {ours.vote.contents} here"
+    else:
+        return
+    raise RefusedError("P4.3", f"audit of {certified.identity}", reason)

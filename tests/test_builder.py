@@ -1,5 +1,6 @@
 import os
 import signal
+import subprocess
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,7 +16,8 @@ from portage_p2pbin.kernel.model import Channel, Sha256
 from portage_p2pbin.kernel.statements import read_certificate, read_request_fields, spelt
 from portage_p2pbin.publish import Outcome, Published
 from tests.http_seam import NAME, RecordedHttp
-from tests.makers import CONTENTS, DEFINITION, NOW, OTHER_CONTENTS, REQUEST, YEAR, fingerprint, machine_key, new_key, vote
+from tests.makers import CONTENTS, DEFINITION, NOW, OTHER_CONTENTS, REQUEST, YEAR, machine_key, new_key, vote
+from tests.test_openpgp import Home, statement
 
 KEY = 5
 FILE = Sha256("f" * 64)
@@ -35,6 +37,7 @@ class World:
         self.http.answer("/jobs", {"job": job})
         self.http.answer("/jobs/job-1/renew", {"expires": spelt(NOW + timedelta(hours=1))})
         self.http.answer("/jobs/job-1/done", {"audits": []})
+        self.http.answer("/jobs/job-1/return", b"")
         self.http.answer("/certificates", {})
         self.records = folder / FOLDER
         self.records.mkdir(parents=True)
@@ -106,6 +109,32 @@ def test_a_failed_build_is_said_and_leaves_nothing(world):
     assert not world.package_use.exists()
 
 
+def test_a_job_that_failed_is_given_back(world):
+    with pytest.raises(UnavailableError, match="ended with 7"):
+        world.work("exit 7")
+    path, body = world.http.asked[-1]
+    assert path == "/jobs/job-1/return"
+    _, fields = read_request_fields(body, "job-return", NAME, lambda time: True)
+    with fields.reading():
+        pass
+
+
+def test_a_job_that_cannot_be_given_back_fails_for_its_own_reason(world):
+    world.http.answer("/jobs/job-1/return", UnavailableError("server", "nobody answers"))
+    with pytest.raises(UnavailableError, match="ended with 7"):
+        world.work("exit 7")
+    assert "was not given back: server is not available now" in world.said[-1]
+
+
+def test_a_job_is_given_back_when_the_builder_is_ended(world):
+    def ended(record):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replace(world.builder(world.emerge(world.leaves())), publish=ended).work()
+    assert world.http.paths()[-1] == "/jobs/job-1/return"
+
+
 def test_a_build_that_the_hook_did_not_record(world):
     with pytest.raises(SettingsError, match="not recorded"):
         world.work("exit 0")
@@ -124,6 +153,7 @@ def test_another_build_key_is_refused_field_by_field(world):
     assert caught.value.rule == "P11"
     assert "flags.CFLAGS is - here, and -O2 -pipe was wanted; use is doc here, and nls was wanted" in caught.value.reason
     assert world.published == []
+    assert world.http.paths()[-1] == "/jobs/job-1/return"
 
 
 def test_another_environment_is_no_objection(world):
@@ -183,31 +213,53 @@ def test_a_package_use_that_is_a_file_is_not_touched(world):
     assert world.package_use.parent.read_text() == "*/* doc\n"
 
 
-def audit(world, seed=8, signed=None, **changes):
-    key = machine_key(seed)
-    window = {"notBefore": spelt(key.not_before), "notAfter": spelt(key.not_after)}
-    envelope = (signed or vote(seed)).envelope.data.decode()
-    found = {"identity": fingerprint(seed), "key": key.public, "vote": envelope} | window
-    world.http.answer("/jobs/job-1/done", {"audits": [found | changes]})
+LONG_AGO = ("--faked-system-time", "20250101T000000")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = Home(tmp_path_factory.mktemp("gpg") / "home")
+    yield home
+    subprocess.run(["gpgconf", "--homedir", str(home.path), "--kill", "all"], check=True)
+
+
+@pytest.fixture(scope="module")
+def larry(home):
+    return home.make("larry", "ed25519", "sign", *LONG_AGO, expires="never")
+
+
+@pytest.fixture
+def audit(world, home, larry):
+    """Lets the job bring one audit: of machine key 8, which larry has certified; what is named instead is wrong about it."""
+
+    def bring(signed=None, openpgp=None, **changes):
+        key = machine_key(8)
+        said = {"public": key.public, "notBefore": spelt(key.not_before), "notAfter": spelt(key.not_after)}
+        text = home.sign(larry, *LONG_AGO, line=statement(larry, **(said | changes)))
+        envelope = (signed or vote(8)).envelope.data.decode()
+        found = {"openpgp": openpgp or home.public_key(larry), "certification": text, "vote": envelope}
+        world.http.answer("/jobs/job-1/done", {"audits": [found]})
+
+    return bring
 
 
 def certificates(world):
     return [read_certificate(body) for path, body in world.http.asked if path == "/certificates"]
 
 
-def test_who_has_built_the_same_is_certified(world):
-    audit(world)
+def test_who_has_built_the_same_is_certified(world, audit, larry):
+    audit()
     world.work()
     (signed,) = certificates(world)
     assert signed.signer == machine_key(KEY).public
     found = signed.certificate
-    assert (found.key, found.identity) == (machine_key(8).public, fingerprint(8))
+    assert (found.key, found.identity) == (machine_key(8).public, larry)
     assert (found.not_before, found.not_after) == (NOW - YEAR, NOW + timedelta(days=90))
     assert [(one.build_key, one.contents) for one in found.audited] == [(REQUEST.key, CONTENTS)]
 
 
-def test_a_certificate_does_not_outlive_its_key(world):
-    audit(world, notAfter=spelt(NOW + timedelta(days=1)))
+def test_a_certificate_does_not_outlive_its_key(world, audit):
+    audit(notAfter=spelt(NOW + timedelta(days=1)))
     world.work()
     assert certificates(world)[0].certificate.not_after == NOW + timedelta(days=1)
 
@@ -219,18 +271,43 @@ def test_a_certificate_does_not_outlive_its_key(world):
         (vote(9), "signed by another key"),
         (vote(8, definition=replace(DEFINITION, request=replace(REQUEST, eapi="7"))), "about another build"),
         (vote(8, channel=Channel("arm64-test")), "about another build"),
+        (vote(8, started=NOW - 2 * YEAR, finished=NOW - 2 * YEAR), "outside the window"),
     ],
 )
-def test_who_has_not_built_the_same_is_not_certified(world, signed, reason):
-    audit(world, signed=signed)
+def test_who_has_not_built_the_same_is_not_certified(world, audit, larry, signed, reason):
+    audit(signed=signed)
     assert world.work()
     assert certificates(world) == []
+    assert f"Not certified: audit of {larry} refused by P4.3" in world.said[-1]
     assert reason in world.said[-1]
 
 
-def test_a_forged_vote_certifies_nobody(world):
-    forged = vote(8).envelope.data.replace(b'"sig":"', b'"sig":"A', 1).decode()
-    audit(world, vote=forged)
+def test_a_machine_key_that_is_over_is_not_certified(world, audit):
+    audit(signed=vote(8, started=NOW - timedelta(days=9), finished=NOW - timedelta(days=9)), notAfter=spelt(NOW - timedelta(days=1)))
+    assert world.work()
+    assert certificates(world) == []
+    assert "outside the window" in world.said[-1]
+
+
+def test_the_servers_word_for_an_identity_is_not_enough(world, audit, home):
+    """A stolen server puts the key of an identity of its own beside the certification, so that somebody else gets the voice."""
+    audit(openpgp=home.public_key(home.make("mallory", "ed25519", "sign", *LONG_AGO, expires="never")))
+    assert world.work()
+    assert certificates(world) == []
+    assert "refused by P3.2" in world.said[-1]
+
+
+def test_a_certification_of_another_machine_key_is_of_no_use(world, audit):
+    audit(public=machine_key(9).public)
+    assert world.work()
+    assert certificates(world) == []
+    assert "signed by another key" in world.said[-1]
+
+
+def test_a_forged_vote_certifies_nobody(world, audit):
+    audit()
+    [found] = world.http.answers["/jobs/job-1/done"][0]["audits"]
+    found["vote"] = found["vote"].replace('"sig":"', '"sig":"A', 1)
     with pytest.raises(RefusedError):
         world.work()
     assert certificates(world) == []

@@ -13,7 +13,7 @@ from portage_p2pbin.net.holding import read_copies
 from portage_p2pbin.net.http import Http, HttpSettings
 from portage_p2pbin.net.trust_server import OfferState, SaidVoice, TrustServer
 from tests.makers import CONTENTS, DEFINITION, NOW, REQUEST, YEAR, fingerprint, new_key, vote
-from tests.served import BUILD_SERVER, SEMI, STRANGER, TRUSTED, UNTRUSTED, Rig
+from tests.served import BUILD_SERVER, OTHER_BUILD_SERVER, SEMI, STRANGER, TRUSTED, UNTRUSTED, Rig
 
 
 @pytest.fixture
@@ -58,13 +58,20 @@ def test_jobs_and_audits(server, rig):
     assert (job.request, job.votes, job.expires) == (REQUEST, 1, NOW + timedelta(hours=1))
     built = server.vote(vote(BUILD_SERVER))
     [audit] = server.job_done(job.identifier, built.digest, key)
-    assert (audit.identity, audit.key.public, audit.vote) == (fingerprint(UNTRUSTED), vote(UNTRUSTED).signer, vote(UNTRUSTED))
-    assert (audit.key.not_before, audit.key.not_after) == (NOW - YEAR, NOW + YEAR)
-    window = audit.key.not_before, audit.key.not_after
-    certificate = AuditCertificate(audit.key.public, audit.identity, *window, (Audited(REQUEST.key, CONTENTS),))
+    assert (audit.openpgp, audit.certification, audit.vote) == ("openpgp", "text", vote(UNTRUSTED))
+    audited = (Audited(REQUEST.key, CONTENTS),)
+    certificate = AuditCertificate(audit.vote.signer, fingerprint(UNTRUSTED), NOW - YEAR, NOW + YEAR, audited)
     server.certify(sign_certificate(certificate, key))
     with rig.store.reading() as transaction:
-        assert len(transaction.certificates_for([audit.key.public])) == 1
+        assert len(transaction.certificates_for([audit.vote.signer])) == 1
+
+
+def test_a_job_that_is_given_back_is_free_for_the_next(server):
+    server.vote(vote(UNTRUSTED))
+    job = server.lease(new_key(BUILD_SERVER))
+    assert server.lease(new_key(OTHER_BUILD_SERVER)) is None
+    server.give_back(job.identifier, new_key(BUILD_SERVER))
+    assert server.lease(new_key(OTHER_BUILD_SERVER)).request == REQUEST
 
 
 def test_packages(server, rig):

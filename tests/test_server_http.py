@@ -18,11 +18,11 @@ from portage_p2pbin.kernel.envelope import public_key
 from portage_p2pbin.kernel.index import file_name, read_bundle, read_page
 from portage_p2pbin.kernel.model import Level
 from portage_p2pbin.kernel.roster import MachineKey, RulingKind
-from portage_p2pbin.kernel.statements import read_vote, spelt
+from portage_p2pbin.kernel.statements import read_vote
 from portage_p2pbin.kernel.torrent import make_torrent
 from portage_p2pbin.openpgp import certify
 from tests.handmade import PACKAGE, member, with_image
-from tests.makers import CHANNEL, CONTENTS, DEFINITION, NOW, OTHER_CONTENTS, REQUEST, YEAR, certificate, fingerprint, new_key, vote
+from tests.makers import CHANNEL, CONTENTS, DEFINITION, NOW, OTHER_CONTENTS, REQUEST, YEAR, certificate, new_key, vote
 from tests.served import BUILD_SERVER, OTHER_SEMI, OTHER_TRUSTED, OTHER_UNTRUSTED, SEMI, STRANGER, TRUSTED, UNTRUSTED, Rig
 from tests.test_openpgp import Home
 
@@ -184,13 +184,21 @@ def test_jobs_over_http(rig, http):
     http.post("/votes", built.envelope.data)
     status, answer = http.post(f"/jobs/{job['id']}/done", rig.request("job-done", {"vote": built.envelope.digest}, BUILD_SERVER))
     [audit] = answer["audits"]
-    assert (audit["identity"], audit["key"]) == (fingerprint(UNTRUSTED), vote(UNTRUSTED).signer)
-    assert (audit["notBefore"], audit["notAfter"]) == (spelt(NOW - YEAR), spelt(NOW + YEAR))
+    assert (audit["openpgp"], audit["certification"]) == ("openpgp", "text")  # as it was registered
     assert read_vote(audit["vote"].encode()) == vote(UNTRUSTED)
     signed = certificate(UNTRUSTED, BUILD_SERVER)
     assert http.post("/certificates", signed.envelope.data) == (201, {"certificate": signed.envelope.digest})
     assert http.post("/certificates", signed.envelope.data)[0] == 200
     assert http.post("/jobs", rig.request("lease", {}, BUILD_SERVER)) == (200, {"job": None})
+
+
+def test_a_job_is_given_back_over_http(rig, http):
+    rig.cast(vote(UNTRUSTED))
+    job = http.post("/jobs", rig.request("lease", {}, BUILD_SERVER))[1]["job"]["id"]
+    assert http.post(f"/jobs/{job}/return", rig.request("job-renew", {}, BUILD_SERVER))[0] == 400  # said for something else
+    assert http.post(f"/jobs/{job}/return", rig.request("job-return", {}, TRUSTED))[0] == 403
+    assert http.post(f"/jobs/{job}/return", rig.request("job-return", {}, BUILD_SERVER)) == (204, None)
+    assert http.post(f"/jobs/{job}/return", rig.request("job-return", {}, BUILD_SERVER))[0] == 403
 
 
 def offer_fields(signed, size=9):
@@ -287,7 +295,13 @@ def test_people_see_a_page(rig, http):
     assert (status, headers["Content-Type"]) == (200, "text/html; charset=utf-8")
     assert f'<a href="/packages/{REQUEST.cpv}">{REQUEST.cpv}</a>' in body.decode()
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
-    assert http.get("/healthz") == (200, {"status": "ok"})
+
+
+def test_health_says_what_people_have_to_sign_soon(rig, http):
+    assert http.get("/healthz") == (200, {"status": "ok", "warnings": []})
+    rig.now += timedelta(days=6)
+    [said] = http.get("/healthz")[1]["warnings"]
+    assert said == "the signature of rulings expires 2026-05-08T12:00:00Z; renew it with `p2pbin-server rulings sign`"
 
 
 def test_whatever_it_shows_is_escaped(rig):

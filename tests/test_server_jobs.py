@@ -4,7 +4,7 @@ from datetime import timedelta
 import pytest
 
 from p2pbin_server import jobs
-from p2pbin_server.jobs import done, lease, priority, renew
+from p2pbin_server.jobs import done, give_back, lease, priority, renew
 from p2pbin_server.store.rows import Wanted
 from portage_p2pbin.kernel.errors import RefusedError
 from portage_p2pbin.kernel.model import BuildKey, Cpv, Level
@@ -115,6 +115,18 @@ def test_a_lease_is_renewed_by_its_holder_only(rig):
         assert renew(transaction, leased.id, BUILDER, rig.now, HOUR) == int((rig.now + HOUR).timestamp())
     rig.now += timedelta(minutes=59)
     assert take(rig, OTHER_BUILDER) is None
+
+
+def test_a_job_is_given_back_by_its_holder_only_and_counts_as_tried(rig):
+    rig.cast(vote(TRUSTED))
+    rig.cast(vote(TRUSTED, definition=OTHER))
+    leased = take(rig)
+    with rig.store.writing() as transaction:
+        with pytest.raises(RefusedError, match="not held by this key"):
+            give_back(transaction, leased.id, OTHER_BUILDER, rig.now)
+        give_back(transaction, leased.id, BUILDER, rig.now)
+    taken = take(rig, OTHER_BUILDER), take(rig)
+    assert [one.build_key == leased.build_key for one in taken] == [False, True]
 
 
 def test_what_failed_comes_later(rig):

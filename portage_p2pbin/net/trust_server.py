@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from portage_p2pbin.kernel.definition import BuildRequest, read_request
 from portage_p2pbin.kernel.envelope import MOST_ENVELOPE
 from portage_p2pbin.kernel.errors import UnavailableError
+from portage_p2pbin.kernel.index import MOST_BUNDLE
 from portage_p2pbin.kernel.model import (
     Address,
     BuildKey,
@@ -31,12 +32,10 @@ from portage_p2pbin.kernel.model import (
     InfoHash,
     Level,
     Operator,
-    PublicKey,
     Role,
     Sha256,
     Token,
 )
-from portage_p2pbin.kernel.roster import MachineKey
 from portage_p2pbin.kernel.statements import SignedCertificate, SignedVote, moment, read_vote, sign_request
 from portage_p2pbin.kernel.wire import Fields, decode
 
@@ -46,9 +45,12 @@ MOST_ANSWER = 64 * 1024
 MOST_JOB = 2 * 1024 * 1024
 """Bytes of a job: a build request with 5,000 sources has about 500 kB."""
 
+MOST_OPENPGP = 256 * 1024
+"""Characters of a public key or of a certification; what is allowed exactly is checked with the rest of it."""
+
 MOST_AUDITS = 100
-MOST_AUDITS_ANSWER = 2 * MOST_AUDITS * MOST_ENVELOPE
-"""Bytes of an answer with as many vote envelopes as can stand in one certificate's worth of audits."""
+MOST_AUDITS_ANSWER = 2 * MOST_AUDITS * (MOST_ENVELOPE + 2 * MOST_OPENPGP)
+"""Bytes of an answer with as many audits as one job can bring, each quotation mark and line end in them escaped."""
 
 MOST_PACKAGE = 4 * 1024 * 1024
 MOST_BUILDS = 1000
@@ -130,10 +132,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """An untrusted contributor's vote on a job that was done, its signature checked: does it match?"""
+    """An untrusted contributor's vote on a job that was done, its signature checked: does it match?
 
-    identity: Fingerprint
-    key: MachineKey
+    `openpgp` and `certification` say whose it is, once :func:`portage_p2pbin.openpgp.check_certification` has checked them (P3.2);
+    here nothing of them is.
+    """
+
+    openpgp: str
+    certification: str
     vote: SignedVote
 
 
@@ -215,6 +221,10 @@ class TrustServer:
         with answer.reading():
             return answer.of("expires", moment)
 
+    def give_back(self, job: JobName, key: Ed25519PrivateKey) -> None:
+        """Say that we cannot do `job`, so that another build server gets it before our lease ends."""
+        self.http.post(f"{self.url}/jobs/{job}/return", self._signed("job-return", {}, key), MOST_ANSWER)
+
     def job_done(self, job: JobName, vote: Sha256, key: Ed25519PrivateKey) -> tuple[Audit, ...]:
         """Say that `vote` is the result of `job`; the answer is who of the untrusted can now be audited by it."""
         answer = self._ask(f"jobs/{job}/done", "job-done", {"vote": vote}, key, MOST_AUDITS_ANSWER)
@@ -225,6 +235,13 @@ class TrustServer:
         """Hand in an audit certificate."""
         self.http.post(f"{self.url}/certificates", certificate.envelope.data, MOST_ANSWER)
 
+    def bundle(self, name: Sha256) -> bytes:
+        """The vote bundle of that name, whatever its bytes are."""
+        data = self.http.find(f"{self.url}/bundles/{name}", MOST_BUNDLE)
+        if data is None:
+            raise UnavailableError(f"Vote bundle {name}", "the server has it no longer")
+        return data
+
     def package(self, cpv: Cpv) -> tuple[SaidBuild, ...]:
         """What the server knows of all builds of `cpv`; nothing in it is proven.  Empty if nobody has voted on it."""
         answer = self._find(f"packages/{cpv}", MOST_PACKAGE)
@@ -234,8 +251,10 @@ class TrustServer:
             return tuple(_read_build(one) for one in answer.many("builds", MOST_BUILDS))
 
     def _ask(self, path: str, action: str, fields: dict[str, object], key: Ed25519PrivateKey, most: int = MOST_ANSWER) -> Fields:
-        request = sign_request(action, fields, self.name, self.clock(), key)
-        return self._post(path, request.data, most)
+        return self._post(path, self._signed(action, fields, key), most)
+
+    def _signed(self, action: str, fields: dict[str, object], key: Ed25519PrivateKey) -> bytes:
+        return sign_request(action, fields, self.name, self.clock(), key).data
 
     def _post(self, path: str, body: bytes, most: int) -> Fields:
         return decode(self.http.post(f"{self.url}/{path}", body, most), f"answer to {path}", most)
@@ -261,8 +280,11 @@ def _read_job(fields: Fields) -> Job:
 
 def _read_audit(fields: Fields) -> Audit:
     with fields.reading():
-        key = MachineKey(fields.of("key", PublicKey), "", fields.of("notBefore", moment), fields.of("notAfter", moment))
-        return Audit(fields.of("identity", Fingerprint), key, fields.of("vote", lambda text: read_vote(text.encode()), MOST_ENVELOPE))
+        return Audit(
+            openpgp=fields.text("openpgp", MOST_OPENPGP),
+            certification=fields.text("certification", MOST_OPENPGP),
+            vote=fields.of("vote", lambda text: read_vote(text.encode()), MOST_ENVELOPE),
+        )
 
 
 def _read_build(fields: Fields) -> SaidBuild:

@@ -110,6 +110,7 @@ def routes(service: Service, state: State) -> list[Route]:
         ("GET", rf"/offers/(?P<infohash>{_INFO_HASH})", api.offer_state, 0),
         ("POST", r"/jobs", api.lease, MOST_SMALL),
         ("POST", r"/jobs/(?P<job>[0-9a-f]{32})/renew", api.renew, MOST_SMALL),
+        ("POST", r"/jobs/(?P<job>[0-9a-f]{32})/return", api.give_back, MOST_SMALL),
         ("POST", r"/jobs/(?P<job>[0-9a-f]{32})/done", api.done, MOST_SMALL),
         ("POST", r"/holders", api.hold, MOST_SMALL),
         ("GET", r"/packages/(?P<cpv>[^/]{1,100}/[^/]{1,150})", views.package, 0),

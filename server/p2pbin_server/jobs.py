@@ -54,6 +54,11 @@ def renew(transaction: Transaction, identifier: str, builder: PublicKey, now: da
     return expires
 
 
+def give_back(transaction: Transaction, identifier: str, builder: PublicKey, now: datetime) -> None:
+    """The holder of a lease cannot do its job: it is free for others, and counts as tried.  Raises RefusedError (P11)."""
+    transaction.extend_lease(_held(transaction, identifier, builder, now).id, seconds(now))
+
+
 def done(
     transaction: Transaction, electorate: Electorate, identifier: str, builder: PublicKey, vote: Sha256
 ) -> list[tuple[Registered, SignedVote]]:

@@ -10,7 +10,7 @@ import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from p2pbin_server import index, ledger, placement
+from p2pbin_server import expiry, index, ledger, placement
 from p2pbin_server.ledger import seconds
 from p2pbin_server.repository import Repository
 from p2pbin_server.web.api import Service
@@ -33,6 +33,7 @@ class Publisher(threading.Thread):
         self._bundles = bundles
         self._closing = threading.Event()
         self._refreshed: datetime | None = None
+        self._warned: frozenset[str] = frozenset()
 
     def run(self) -> None:
         """See the class."""
@@ -61,6 +62,7 @@ class Publisher(threading.Thread):
             self._refreshed = now
         if service.voters.reload() or is_due:
             self._derive_all()
+        self._warn(now)
         while index.update(service.store, service.voters.at(now), service.rules, self._bundles):
             is_woken = True
         if is_woken or is_due:
@@ -77,6 +79,14 @@ class Publisher(threading.Thread):
             torrents = transaction.torrents()
         self._service.swarms.allow(torrents)
         self._service.offered.set()
+
+    def _warn(self, now: datetime) -> None:
+        """Say on stderr, once, what people have to sign soon."""
+        warnings = expiry.warnings(self._service.voters.expiries(), self._service.settings.lifetimes, now)
+        for sentence in warnings:
+            if sentence not in self._warned:
+                print(f"p2pbin-server: {sentence}", file=sys.stderr, flush=True)
+        self._warned = frozenset(warnings)
 
     def _derive_all(self) -> None:
         """Derive every level again: the roster has changed, or a key's window may have ended."""

@@ -143,6 +143,15 @@ class Api:
             expires = jobs.renew(transaction, request.names["job"], builder, self._service.clock(), self._lease_length())
         return json_response({"expires": spelt(datetime.fromtimestamp(expires, self._service.clock().tzinfo))})
 
+    def give_back(self, request: Request) -> Response:
+        """POST /jobs/<id>/return: the builder cannot do it."""
+        builder, fields = self._signed(request, "job-return")
+        with fields.reading():
+            pass
+        with self._service.store.writing() as transaction:
+            jobs.give_back(transaction, request.names["job"], builder, self._service.clock())
+        return Response(204)
+
     def done(self, request: Request) -> Response:
         """POST /jobs/<id>/done: the builder has voted; whom can it audit now?"""
         builder, fields = self._signed(request, "job-done")
@@ -206,14 +215,8 @@ def _job(leased: Lease, votes: list[SignedVote], now: datetime) -> dict[str, obj
 
 
 def _audit(registered: Registered, signed: SignedVote) -> dict[str, object]:
-    zone = signed.vote.finished.tzinfo
-    return {
-        "identity": registered.identity,
-        "key": registered.key,
-        "notBefore": spelt(datetime.fromtimestamp(registered.not_before, zone)),
-        "notAfter": spelt(datetime.fromtimestamp(registered.not_after, zone)),
-        "vote": signed.envelope.data.decode("ascii"),
-    }
+    """The builder does not believe us who somebody is: it gets what the identity signed (P3.2)."""
+    return {"openpgp": registered.openpgp, "certification": registered.certification, "vote": signed.envelope.data.decode("ascii")}
 
 
 def _pair(address: Address) -> list[object]:

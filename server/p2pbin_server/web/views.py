@@ -9,6 +9,7 @@ import html
 from collections.abc import Iterable
 from pathlib import Path
 
+from p2pbin_server.expiry import warnings
 from p2pbin_server.reports import clash_differences, clash_report, package_report
 from p2pbin_server.store.rows import Listing
 from p2pbin_server.web.api import Service
@@ -31,10 +32,11 @@ class Views:
         self._most_open = service.settings.most_open_clashes
 
     def health(self, _request: Request) -> Response:
-        """GET /healthz: the process answers and can read its store."""
-        with self._service.store.reading() as transaction:
+        """GET /healthz: the process answers and can read its store; what people have to sign soon."""
+        service = self._service
+        with service.store.reading() as transaction:
             transaction.stored_bytes()
-        return json_response({"status": "ok"})
+        return json_response({"status": "ok", "warnings": warnings(service.voters.expiries(), service.settings.lifetimes, service.clock())})
 
     def package(self, request: Request) -> Response:
         """GET /packages/<category>/<pf>: its builds, their results and who voted for them."""
