@@ -92,7 +92,8 @@ def _sorted(fields: Fields, call: Call, beginning: AbstractContextManager[Gateke
             leave_network()
             gatekeeper.do(fields, call)
     except P2pbinError as error:
-        call.say(f" * {error}")
+        for line in (str(error), *getattr(error, "__notes__", ())):
+            call.say(f" * {line}")
         return error.exit_code
     except OSError as error:
         call.say(f" * {error.filename or 'The disk'}: {error.strerror or error}")
@@ -168,8 +169,13 @@ class Gatekeeper:
         eprefix = "" if paths.eprefix == Path("/") else str(paths.eprefix)
         judge = Judge(settings.thresholds, Refusals(paths.refused), eprefix, self._config.limits.package, datetime.now(UTC))
         wanted = Wanted(self._config.server.url(host), channel, path)
-        with self._connect() as network:
-            fetch(wanted, call.plain_file(), current_repository(self._config, host, network.find), judge, Means(network, _read, call.say))
+        try:
+            with self._connect() as network:
+                repository = current_repository(self._config, host, network.find)
+                fetch(wanted, call.plain_file(), repository, judge, Means(network, _read, call.say))
+        except (RefusedError, UnavailableError) as error:
+            error.add_note("Run emerge again: the index then leaves this package out, and Portage compiles it")
+            raise
 
     def _seed(self, fields: Fields, call: Call) -> None:
         """Seed a file for `p2pbin publish`."""

@@ -117,7 +117,8 @@ def certify(home: Path | None, identity: Fingerprint, key: MachineKey, now: date
     text = _run([*gpg, "--digest-algo", "SHA512", "--local-user", identity, "--clear-sign"], _encode(identity, key), PASSPHRASE_SECONDS)
     if text.returncode != 0:
         said = text.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
-        raise SettingsError(f"gpg did not sign with {identity}: {said}", "See `gpg --list-secret-keys`, and gpg_home in client.toml.")
+        remedy = "`gpg --list-secret-keys` must show it, neither expired nor revoked; gpg_home in client.toml says where gpg looks"
+        raise SettingsError(f"gpg did not sign with {identity}: {said}", remedy)
     public_key = _run([*gpg, "--armor", "--export-options", "export-minimal", "--export", identity], b"", GPG_SECONDS)
     certified = Certified(text.stdout.decode("ascii", "replace"), public_key.stdout.decode("ascii", "replace"))
     check_certification(certified.text, certified.public_key, now)

@@ -271,7 +271,7 @@ def _sorted_errors() -> Iterator[None]:
     except ExpiredMetadataError as error:
         raise RefusedError("P7.5", _WHAT, f"{error}; its operator has to sign it again") from error
     except (RepositoryError, DownloadLengthMismatchError) as error:
-        raise RefusedError("P7.1", _WHAT, str(error)) from error
+        raise RefusedError("P7.1", _WHAT, f"{error}; if it stays so, ask its operator") from error
     except DownloadError as error:
         if isinstance(error.__cause__, P2pbinError):
             raise error.__cause__ from None
