@@ -48,7 +48,7 @@ class Allowed:
         recalled = repository.rulings().subjects(RulingKind.RECALL)
         return tuple(
             entry
-            for entry in _all_entries(repository, channel)
+            for entry in all_entries(repository, channel)
             if entry.file not in left_out and entry.contents not in recalled and self._good_enough(entry)
         )
 
@@ -57,7 +57,8 @@ class Allowed:
         return entry.level.satisfies(self.thresholds.for_(entry.cpv, entry.metadata.get("SLOT", ""), entry.repository))
 
 
-def _all_entries(repository: Repository, channel: Channel) -> Iterator[Entry]:
+def all_entries(repository: Repository, channel: Channel) -> Iterator[Entry]:
+    """Everything that the index lists in `channel`.  Raises RefusedError, UnavailableError."""
     for category in repository.categories(channel):
         yield from read_page(repository.page(channel, category), channel, category)
 

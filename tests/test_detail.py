@@ -112,6 +112,12 @@ def test_more_files_than_are_looked_into(monkeypatch):
     assert [bool(difference.lines) for difference in explain(a, b)] == [True, False]
 
 
+def test_more_bytes_than_are_held_at_once(monkeypatch):
+    monkeypatch.setattr(detail, "MOST_HELD", 5)
+    a, b = (with_image(*(member(f"image/{name}", content * 3) for name in "abc")).file() for content in (b"1", b"2"))
+    assert [bool(difference.lines) for difference in explain(a, b)] == [True, False, False]
+
+
 def test_a_file_that_is_only_in_one():
     (difference,) = explain(PACKAGE.file(), package(b"x").file())
     assert difference.lines == ()

@@ -25,7 +25,10 @@ MOST_EXPLAINED = 200
 """Files whose insides are compared; of more, a human reads the list and not the lines."""
 
 LARGEST_EXPLAINED = 4 << 20
-"""Bytes of a file that is looked into.  With two packages and 200 files the memory is bounded by the child's limit."""
+"""Bytes of a file that is looked into."""
+
+MOST_HELD = 128 << 20
+"""Bytes of all the files of one package that are looked into: with two packages a quarter of what the child may have."""
 
 LARGEST_TEXT = 256 << 10
 MOST_LINES = 20
@@ -59,6 +62,7 @@ class _Look:
 
     contents: dict[str, bytes] = field(default_factory=dict)
     forgiven: dict[str, bytes] = field(default_factory=dict)
+    held: int = 0
 
 
 def _look(file: BinaryIO, wanted: Collection[str]) -> _Look:
@@ -75,7 +79,8 @@ def _look(file: BinaryIO, wanted: Collection[str]) -> _Look:
 
 def _look_at(look: _Look, path: str, wanted: frozenset[str], member: Member, tar: TarReader) -> None:
     start = tar.take()
-    if path in wanted and member.size <= LARGEST_EXPLAINED:
+    if path in wanted and member.size <= min(LARGEST_EXPLAINED, MOST_HELD - look.held):
+        look.held += member.size
         look.contents[path] = b"".join([bytes(start), *_rest(tar)])
         return
     whole = bytearray(start)

@@ -61,6 +61,11 @@ class Output:
         for row in rows:
             self.text((" " * indent + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True))).rstrip())
 
+    def compared(self, line: str, indent: int) -> None:
+        """A line about two files, as diff says it: green if it is only in the second, red if only in the first."""
+        colour = {"+": _GREEN, "-": _RED}.get(line[:1])
+        self.text(" " * indent + (line if colour is None else self._coloured(colour, line)))
+
     def text(self, text: str) -> None:
         """A line as it is."""
         print(text, file=self.stream, flush=True)

@@ -41,6 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _add_contents(_command(commands, "contents", "print the contents digest of a package file", "p2pbin contents hello-2.12-1.gpkg.tar"))
+    _add_verify(_command(commands, "verify", "check a package file against the votes on it", "p2pbin verify hello-2.12-1.gpkg.tar"))
     _add_publish(_command(commands, "publish", "share the packages that this machine has built", "p2pbin publish app-misc/hello"))
     _add_explain(_command(commands, "explain", "say why a package is offered here or not", "p2pbin explain app-misc/hello"))
     _add_json(_command(commands, "status", "show how p2pbin is doing on this machine", "p2pbin status"))
@@ -56,10 +57,17 @@ def _command(commands: argparse._SubParsersAction[argparse.ArgumentParser], name
 
 def _add_contents(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", type=Path, nargs="?", metavar="FILE", help="a gpkg")
-    parser.add_argument("--manifest", action="store_true", help="print what the digest is made of, as mtree(5)")
-    parser.add_argument(
+    either = parser.add_mutually_exclusive_group()
+    either.add_argument("--manifest", action="store_true", help="print what the digest is made of, as mtree(5)")
+    either.add_argument(
         "--diff", type=Path, nargs=2, metavar=("A", "B"), help="say what differs between two packages, and of which kind it is"
     )
+    _add_json(parser)
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="FILE", help="a gpkg")
+    _add_repository(parser)
     _add_json(parser)
 
 

@@ -1,20 +1,26 @@
-"""`p2pbin contents`: the contents digest of a package file, its manifest, or what differs between two.
+"""`p2pbin contents`: the contents digest of a package file, its manifest, or what differs between two (P2.8).
 
-The file may come from anywhere: it is read by the reading half, which can do nothing else, and what it says is made safe before it
-is printed.
+The files may come from anywhere: they are read by the reading half, which can do nothing else, and what it says is made safe before
+it is printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from portage_p2pbin.binpkg.contents import Reading
-from portage_p2pbin.binpkg.diff import compare
-from portage_p2pbin.binpkg.sandbox import read_sandboxed
-from portage_p2pbin.cli.output import standard_error, standard_output
-from portage_p2pbin.kernel.errors import ExitCode, SettingsError, printable
+from portage_p2pbin.binpkg.diff import Difference, Kind
+from portage_p2pbin.binpkg.sandbox import explain_sandboxed, read_sandboxed
+from portage_p2pbin.cli.output import Output, standard_error, standard_output
+from portage_p2pbin.cli.package_file import opened
+from portage_p2pbin.cli.progress import progress
+from portage_p2pbin.kernel.errors import ExitCode, RefusedError, SettingsError, printable
+
+_MANIFEST_TEXT = re.compile(rb"[ -~\n]*").fullmatch
 
 
 def run(arguments: argparse.Namespace) -> ExitCode:
@@ -24,39 +30,61 @@ def run(arguments: argparse.Namespace) -> ExitCode:
     if arguments.diff is not None:
         _diff(*arguments.diff, as_json=arguments.json)
     else:
-        _contents(_read(arguments.file), arguments)
+        _contents(arguments.file, arguments)
     return ExitCode.DONE
 
 
-def _contents(reading: Reading, arguments: argparse.Namespace) -> None:
-    """Digest or manifest on stdout, and on stderr what cleaning would remove (P2.8)."""
+def _contents(path: Path, arguments: argparse.Namespace) -> None:
+    """Digest or manifest on stdout, and on stderr what cleaning would remove."""
+    with opened(path) as file, progress(file):
+        reading = read_sandboxed(file.fileno())
+    manifest = _manifest(path, reading) if arguments.manifest else ""
     if arguments.json:
-        standard_output().json({"contents": reading.digest, "droppings": list(reading.droppings), "metadata": dict(reading.metadata)})
+        standard_output().json(_as_json(reading) | ({"manifest": manifest} if arguments.manifest else {}))
         return
     if reading.droppings:
         standard_error().warning(f"Cleaning would remove: {', '.join(map(printable, reading.droppings))}")
     if arguments.manifest:
-        sys.stdout.buffer.write(reading.manifest)
-        sys.stdout.buffer.flush()
+        sys.stdout.write(manifest)
+        sys.stdout.flush()
     else:
         standard_output().text(reading.digest)
 
 
+def _manifest(path: Path, reading: Reading) -> str:
+    """The manifest as text: an honest reading half writes visible ASCII only, so it is shown whole."""
+    if not _MANIFEST_TEXT(reading.manifest):
+        raise RefusedError("P9.8", str(path), "its reader wrote a manifest that is no text")
+    return reading.manifest.decode("ascii")
+
+
+def _as_json(reading: Reading) -> dict[str, object]:
+    return {"contents": reading.digest, "droppings": list(reading.droppings), "metadata": dict(reading.metadata)}
+
+
 def _diff(a: Path, b: Path, *, as_json: bool) -> None:
     """What differs between two packages, entry by entry, the gravest kind first."""
-    differences = sorted(compare(_read(a).manifest, _read(b).manifest), key=lambda one: (-one.kind, one.path))
+    with opened(a) as first, opened(b) as second, progress(first, second):
+        differences = explain_sandboxed(first.fileno(), second.fileno())
+    differences = tuple(sorted(differences, key=lambda one: (-one.kind, one.path)))
     output = standard_output()
     if as_json:
-        output.json({"differences": [{"path": one.path, "kind": one.kind.name.lower(), "detail": one.detail} for one in differences]})
-    elif differences:
-        output.table([(one.kind.name.lower(), printable(one.path), printable(one.detail)) for one in differences], indent=0)
-    else:
+        output.json({"differences": [_difference_json(one) for one in differences]})
+        return
+    for one in differences:
+        _show(one, output)
+    if all(one.kind is Kind.BENIGN for one in differences):
         output.good("No difference that counts: the contents digests are equal")
 
 
-def _read(path: Path) -> Reading:
-    try:
-        with path.open("rb") as file:
-            return read_sandboxed(file.fileno())
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise SettingsError(f"{path}: {error.strerror}", "Name a gpkg file") from error
+def _show(found: Difference, output: Output) -> None:
+    """A line in the colour of the kind, and what is known of the inside."""
+    say = {Kind.BENIGN: output.good, Kind.METADATA: output.warning, Kind.DATA: output.warning}.get(found.kind, output.error)
+    say(f"{found.kind.name.lower():10} {printable(found.path)}")
+    output.text(f"{'':13} {printable(found.detail)}")
+    for line in found.lines:
+        output.compared(printable(line), indent=14)
+
+
+def _difference_json(found: Difference) -> Mapping[str, object]:
+    return {"path": found.path, "kind": found.kind.name.lower(), "detail": found.detail, "lines": list(found.lines)}
