@@ -53,7 +53,7 @@ def make_root(case: str, root: Path) -> None:
     """Fill `root` with the files of `case`."""
     if case == "real":
         for folder in SYSTEM:
-            subprocess.run(["cp", "-a", "--reflink=auto", "--parents", folder, root], check=True)
+            subprocess.run(["cp", "-a", "--reflink=auto", "--parents", folder, root], check=True, cwd="/")
         return
     count, average = FILES[case]
     material, dice = Path(shutil.which("bash") or sys.executable).read_bytes(), random.Random(1)  # noqa: S311

@@ -21,7 +21,7 @@ from portage_p2pbin.binpkg import environment
 from portage_p2pbin.binpkg.container import open_package
 from portage_p2pbin.binpkg.manifest import Manifest
 from portage_p2pbin.binpkg.metadata import CLEANED_KEYS, ENVIRONMENT, PER_EVENT, check_event_keys, ebuild_name, texts, unpack_environment
-from portage_p2pbin.binpkg.normalise import needs_whole, normalise
+from portage_p2pbin.binpkg.normalise import FIRST_BYTES, PYC, needs_whole, normalise
 from portage_p2pbin.binpkg.tar import FILE, Member, TarReader
 
 DIGEST_PREFIX = "p2pbin-contents-1:"
@@ -98,11 +98,16 @@ def _add_metadata(manifest: Manifest, stored: Mapping[str, bytes]) -> list[str]:
 
 
 def _add_image(manifest: Manifest, tar: TarReader) -> None:
+    """Add the members of the image.  The inner loop, and what it calls, are where the time goes in a package of many small files."""
     for member in tar:
         if member.attributes.kind == FILE:
-            manifest.add_file(member, _hash(member, tar))
+            manifest.add_file(member.name, member.attributes, member.size, _hash(member, tar), member.xattrs)
         else:
             manifest.add_other(member)
+        for name, attributes, content in tar.repeats():
+            if content and content[0] in FIRST_BYTES or name[-4:] == PYC:
+                normalise(Member(name, attributes, len(content), b""), content)
+            manifest.add_file(name, attributes, len(content), sha256(content).digest())
 
 
 def _hash(member: Member, tar: TarReader) -> bytes:

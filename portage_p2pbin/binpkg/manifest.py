@@ -61,18 +61,18 @@ class Manifest:
         self._texts: list[bytes] = []
         self._groups: dict[bytes, list[bytes]] = {}
 
-    def add_file(self, member: Member, digest: bytes) -> None:
+    def add_file(self, name: bytes, attributes: Attributes, size: int, digest: bytes, xattrs: Xattrs = ()) -> None:
         """Add a file of the image with the SHA-256 `digest` of its normalised content."""
-        self._claim(member)
-        self._entries[member.name] = _RECORD.pack(self._number(member), member.size, digest)
+        self._claim(name)
+        self._entries[name] = _RECORD.pack(self._number(name, attributes, xattrs), size, digest)
 
     def add_other(self, member: Member) -> None:
         """Add a folder, symbolic link or hard link of the image."""
         if member.attributes.kind == HARD_LINK:
             self._add_hard_link(member)
             return
-        self._claim(member)
-        text = self._texts[self._number(member)]
+        self._claim(member.name, member.attributes.kind == FOLDER)
+        text = self._texts[self._number(member.name, member.attributes, member.xattrs)]
         if member.attributes.kind == FOLDER:
             self._folders.add(member.name)
         else:
@@ -96,11 +96,10 @@ class Manifest:
                 number, size, digest = _RECORD.unpack(entry)
                 yield b"./%b %b size=%d sha256digest=%b\n" % (escape(path), self._texts[number], size, hexlify(digest))
 
-    def _claim(self, member: Member) -> None:
+    def _claim(self, name: bytes, is_folder: bool = False) -> None:
         """P2.2: a normal name below ``image/``, once, in a folder that came before it.  ``image/`` itself need not be there."""
-        name = member.name
         parent, _, base = name.rpartition(b"/")
-        if parent not in self._folders and not (name == b"image" and member.attributes.kind == FOLDER):
+        if parent not in self._folders and not (is_folder and name == b"image"):
             raise _refused(name, "it is not below a folder that came before it")
         if name in self._entries:
             raise _refused(name, "it is there twice")
@@ -111,22 +110,22 @@ class Manifest:
         if len(self._entries) >= MOST_ENTRIES:
             raise _refused(name, f"the package has more than {MOST_ENTRIES} entries")
 
-    def _number(self, member: Member) -> int:
-        """Return the number of the text with the type, mode and owner of `member`."""
-        key = (member.attributes, member.xattrs)
-        number = self._numbers.get(key)
+    def _number(self, name: bytes, attributes: Attributes, xattrs: Xattrs) -> int:
+        """Return the number of the text with `attributes` and `xattrs`, which the member `name` has."""
+        number = self._numbers.get((attributes, xattrs))
         if number is None:
-            number = self._numbers[key] = len(self._texts)
-            self._texts.append(_attributes(member))
+            number = self._numbers[attributes, xattrs] = len(self._texts)
+            self._texts.append(_keywords(name, attributes, xattrs))
         return number
 
     def _add_hard_link(self, member: Member) -> None:
+        own = self._number(member.name, member.attributes, member.xattrs)
         target = self._entries.get(member.link)
         if not isinstance(target, bytes):
             raise _refused(member.name, "it is a hard link to something that is not a file before it")
-        if self._texts[_RECORD.unpack(target)[0]].partition(b" xattr.")[0] != self._texts[self._number(member)]:
+        if self._texts[_RECORD.unpack(target)[0]].partition(b" xattr.")[0] != self._texts[own]:
             raise _refused(member.name, "it is a hard link with another mode or owner than its file")
-        self._claim(member)
+        self._claim(member.name)
         self._groups.setdefault(member.link, []).append(member.name)
         self._entries[member.name] = _Finished(b"")
 
@@ -147,17 +146,16 @@ def escape(path: bytes) -> bytes:
     return path if not path.translate(None, _SAFE) else _UNSAFE.sub(lambda match: b"\\%03o" % match[0][0], path)
 
 
-def _attributes(member: Member) -> bytes:
-    """Return the keywords that tell who may do what with a member.  A hard link is a file that has two names."""
-    attributes = member.attributes
+def _keywords(name: bytes, attributes: Attributes, xattrs: Xattrs) -> bytes:
+    """Return the keywords that tell who may do what with the member `name`.  A hard link is a file that has two names."""
     kind = {FOLDER: "dir", SYMLINK: "link"}.get(attributes.kind, "file")
     uid, uname, gid, gname = attributes.owner
     if (uid == 0) != (uname == "root") or (gid == 0) != (gname == "root"):
-        raise _refused(member.name, "the number and the name of its owner or group disagree about root")
+        raise _refused(name, "the number and the name of its owner or group disagree about root")
     user = f"uid={uid} uname={uname}" if uname else f"uid={uid}"
     group = f"gid={gid} gname={gname}" if gname else f"gid={gid}"
-    xattrs = b"".join(b" xattr.%b=%b" % (escape(key), hexlify(value)) for key, value in member.xattrs)
-    return f"type={kind} mode={attributes.mode:04o} {user} {group}".encode("ascii") + xattrs
+    rights = f"type={kind} mode={attributes.mode:04o} {user} {group}".encode("ascii")
+    return rights + b"".join(b" xattr.%b=%b" % (escape(key), hexlify(value)) for key, value in xattrs)
 
 
 def _utf8(text: bytes) -> bytes:

@@ -23,11 +23,17 @@ from portage_p2pbin.binpkg.tar import Member
 LARGEST_ZIP = 8 << 20
 """A zip file has to be in memory as a whole, since its directory is at its end.  In bigger ones nothing is forgiven."""
 
+PYC = b".pyc"
+"""How the names of Python bytecode files end."""
+
 _ANYBODY_MAY_EXECUTE = 0o111
 _GZIP = b"\x1f\x8b\x08"
 _GZIP_FLAGS = 0x1F
 _ZIP = b"PK\x03\x04"
 _MAGICS = (_GZIP, _ZIP)
+
+FIRST_BYTES = frozenset((_GZIP[0], _ZIP[0]))
+"""A file with another first byte, and no name in :data:`PYC`, is as it was after :func:`normalise`."""
 
 
 def needs_whole(member: Member, start: memoryview) -> bool:
@@ -37,7 +43,7 @@ def needs_whole(member: Member, start: memoryview) -> bool:
 
 def normalise(member: Member, start: memoryview) -> None:
     """Overwrite with zeros what is forgiven in `start`: the whole file `member`, or at least its first 64 KiB."""
-    is_pyc, magic = member.name.endswith(b".pyc"), bytes(start[:4])
+    is_pyc, magic = member.name.endswith(PYC), bytes(start[:4])
     if not (is_pyc or magic.startswith(_MAGICS)) or member.attributes.mode & _ANYBODY_MAY_EXECUTE:
         return
     if magic.startswith(_GZIP):
@@ -142,7 +148,7 @@ def _check_tiling(entries: list[_Entry], directory: int) -> None:
     Python compares a module's bytecode in a zip file with the time of its source, so there times can change what runs.
     """
     ends = [*(entry.start for entry in entries[1:]), directory]
-    if not entries or entries[0].start or any(entry.name.endswith(b".pyc") for entry in entries):
+    if not entries or entries[0].start or any(entry.name.endswith(PYC) for entry in entries):
         raise _OddZip
     for entry, end in zip(entries, ends, strict=True):
         if end - entry.end not in (_DESCRIPTOR_SIZES if entry.has_descriptor else (0,)):

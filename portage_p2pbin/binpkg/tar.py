@@ -43,6 +43,9 @@ _READ_AHEAD = 1 << 16
 _HEADER = struct.Struct("100s 8s 16s 24s 8s c 100s 88s 167s")
 """name, mode, uid and gid, size and mtime, checksum, type, link, magic to devminor, prefix and padding."""
 
+_REPEATED = struct.Struct("100s 24s 24s 8s 356s")
+"""The same header cut by what differs from file to file: name; mode, uid and gid; size and mtime; checksum; all else."""
+
 _LONG_LINK, _LONG_NAME = b"K", b"L"
 _EXTENSIONS = (_LONG_LINK, _LONG_NAME, b"x")
 USTAR, GNU = b"ustar\x0000", b"ustar  \0"
@@ -98,6 +101,15 @@ class Member(NamedTuple):
     xattrs: tuple[tuple[bytes, bytes], ...] = ()
 
 
+class _Usual(NamedTuple):
+    """The parts of a file's header that most files of an archive have in common: see :meth:`TarReader.repeats`."""
+
+    rights: bytes
+    rest: bytes
+    total: int
+    attributes: Attributes | None
+
+
 class TarReader:
     """Iterate over the members of the tar stream in `source`; :meth:`take` gives the content of the current one.
 
@@ -118,10 +130,37 @@ class TarReader:
         self._left = self._padding = 0
         self._magic = b""
         self._attributes: dict[tuple[bytes, ...], Attributes] = {}
+        self._usual = _Usual(b"", b"", 0, None)
 
     def __iter__(self) -> Iterator[Member]:
         while (member := self._next()) is not None:
             yield member
+
+    def repeats(self) -> Iterator[tuple[bytes, Attributes, memoryview]]:
+        """Give name, attributes and whole content of the files that follow the current member, for as long as they are plain.
+
+        Plain is a file that lies in the buffer as a whole and whose header repeats that of a file before it but for name, size,
+        time and checksum.  This is nearly every file of a package of many small ones, and what costs the time there; so it is one
+        flat loop.  It refuses nothing: at whatever is not as it should be it stops, and the iteration over members goes on
+        there.  Call it when the content of the current member has been taken; each content is valid until the next.
+        """
+        rights, rest, rest_total, attributes = self._usual
+        if attributes is None or self._left:
+            return
+        buffer, view = self._buffer, self._view
+        while (start := self._at + self._padding) + BLOCK <= self._filled:
+            name, stated_rights, numbers, checksum, stated_rest = _REPEATED.unpack_from(buffer, start)
+            match = _NUMBERS(numbers)
+            if stated_rest != rest or stated_rights != rights or not match or not buffer.startswith(_PADDING[self._padding], self._at):
+                return
+            size = int(match[1], 8)
+            end = start + BLOCK + size
+            total = rest_total + (adler32(name) & 0xFFFF) + (adler32(numbers) & 0xFFFF)
+            name = name.rstrip(b"\0")
+            if end > self._filled or checksum != b"%06o\0 " % total or b"\0" in name:
+                return
+            self._at, self._padding = end, -size % BLOCK
+            yield name, attributes, view[start + BLOCK : end]
 
     def take(self, most: int = _BUFFER) -> memoryview:
         """Return the next piece of the current member's content, empty at its end.  It is valid until the next call."""
@@ -154,6 +193,8 @@ class TarReader:
         self._magic = rest[:8]
         key = (kind, mode, ids, rest)
         attributes = self._attributes.get(key) or self._new_attributes(key)
+        if kind == FILE and attributes is not self._usual.attributes and link == _NO_LINK and prefix == _NO_PREFIX:
+            self._usual = self._as_usual(attributes)
         name = self._name(name, long_name, prefix, kind)
         link = b"" if link == _NO_LINK else self._link(link, long_link)
         size = self._size(numbers, name)
@@ -162,6 +203,15 @@ class TarReader:
         self._left = size
         self._padding = -size % BLOCK
         return Member(name, attributes, size, link)
+
+    def _as_usual(self, attributes: Attributes) -> _Usual:
+        """Return the header that was read last, of a file without a prefix and with `attributes`, for :meth:`repeats`.
+
+        What is added to the sums of the two varying parts is the rest's, and as in :meth:`_check_sum` the checksum's own eight
+        spaces less the one too many of each of them.
+        """
+        _, rights, _, _, rest = _REPEATED.unpack_from(self._buffer, self._header_at)
+        return _Usual(rights, rest, sum(rights) + sum(rest) + 256 - 2, attributes)
 
     # Header fields ---------------------------------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from portage_p2pbin.binpkg.compression import unpacked
 from portage_p2pbin.binpkg.metadata import MOST_METADATA, MetadataBounds
-from portage_p2pbin.binpkg.tar import GNU, HARD_LINK, USTAR, Member, Source, TarReader
+from portage_p2pbin.binpkg.tar import GNU, HARD_LINK, USTAR, Attributes, Member, Source, TarReader
 from portage_p2pbin.kernel.errors import RefusedError
 
 LARGEST_XPAK = MOST_METADATA + (1 << 20)
@@ -155,6 +155,10 @@ class GnuTarReader(TarReader):
             self._records = {}
             link = self._below_image(member.link) if is_hard_link else member.link
             yield member._replace(name=self._below_image(member.name), link=link, xattrs=xattrs)
+
+    def repeats(self) -> Iterator[tuple[bytes, Attributes, memoryview]]:
+        """Give nothing: here names are not as they are stored, and headers come in pairs."""
+        return iter(())
 
     def _below_image(self, name: bytes) -> bytes:
         if name == b".":
