@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: venv check-machine demo test lint guards wheel clean
+.PHONY: venv check-machine demo test lint guards reproduce wheel clean
 
 venv: $(READY)
 
@@ -35,6 +35,10 @@ lint: venv
 MODULES ?= $(wildcard portage_p2pbin/kernel/*.py)
 guards: venv
 	$(VENV)/bin/python -m tests.guards $(MODULES)
+
+# Real upstream projects, each built twice in surroundings as different as can be: is the contents digest equal?  As root, and ONLY="hello tree".
+reproduce: check-machine
+	$(VENV)/bin/python -m bench.reproduce $(ONLY)
 
 wheel: venv
 	$(VENV)/bin/python -m pip wheel --quiet --no-deps --wheel-dir dist .

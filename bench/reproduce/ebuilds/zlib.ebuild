@@ -2,7 +2,7 @@ LICENSE="ZLIB"
 IUSE="static-libs"
 
 src_configure() {
-	./configure --prefix="${EPREFIX}/usr" --libdir="${EPREFIX}/usr/$(get_libdir)" --shared || die
+	CC="${CC:-gcc}" ./configure --prefix="${EPREFIX}/usr" --libdir="${EPREFIX}/usr/$(get_libdir)" --shared || die
 }
 
 src_install() {
