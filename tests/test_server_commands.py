@@ -1,6 +1,8 @@
 """p2pbin-server as its operator uses it: every command, with real keys, real gpg and a real process."""
 
+import hashlib
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from p2pbin_server import serve
+from p2pbin_server import serve, signing
 from p2pbin_server.app import State
 from p2pbin_server.cli import main
 from p2pbin_server.commands import FIRST_POLICY
@@ -32,7 +34,8 @@ from tests.test_openpgp import Home
 COMMANDS = [
     ["init"], ["serve"], ["check-config"], ["contributor", "list"], ["contributor", "promote"],
     ["roster", "export"], ["roster", "sign"], ["roster", "import"], ["rulings", "export"], ["rulings", "sign"],
-    ["rulings", "import"], ["clash", "list"], ["clash", "show"],
+    ["rulings", "import"], ["clash", "list"], ["clash", "show"], ["root", "show"], ["root", "renew"], ["root", "import"],
+    ["roster", "countersign"], ["rulings", "countersign"],
 ]  # fmt: skip
 
 SETTINGS = """
@@ -59,7 +62,8 @@ class Machine:
         self.keys = root / "offline"
 
     def run(self, *arguments, expect=0):
-        configured = [] if arguments[1:2] == ("sign",) else ["--eprefix", str(self.root)]
+        offline = arguments[1:2] in (("sign",), ("countersign",), ("renew",))
+        configured = [] if offline else ["--eprefix", str(self.root)]
         assert main([*arguments, *configured]) == expect
 
     @property
@@ -198,6 +202,108 @@ def wait_for(look):
     while not look():
         assert time.monotonic() < end
         time.sleep(0.2)
+
+
+@pytest.fixture
+def holders(machine, tmp_path):
+    """Two people, each with a roster key of their own, and a folder with all keys that nobody has any more."""
+    machine.run("init", "--keys", str(machine.keys))
+    folders = []
+    for number in (1, 2):
+        folder = tmp_path / f"holder-{number}"
+        folder.mkdir()
+        for name in (f"root-{number}.pem", f"roster-{number}.pem", "rulings-1.pem", "root.json", "targets.json"):
+            shutil.copy(machine.keys / name, folder)
+        folders.append(str(folder))
+    return folders
+
+
+ROSTER = "[policy]\nsemi_trusted = {x}\nuntrusted = 2\n"
+
+
+def test_a_roster_takes_two_holders_who_have_read_the_same(machine, holders, tmp_path, capsys):
+    mine, his = tmp_path / "mine.toml", tmp_path / "his.toml"
+    mine.write_text(ROSTER.format(x=5))
+    his.write_text(ROSTER.format(x=4))
+    before, after = str(tmp_path / "before"), tmp_path / "after"
+    machine.run("roster", "export", "--output", before)
+    machine.run("roster", "sign", str(mine), "--keys", holders[0], "--previous", before, "--output", str(after))
+    assert "by fewer keys than must sign. Now let another holder run `p2pbin-server roster countersign`" in capsys.readouterr().out
+    machine.run("roster", "import", str(after), expect=4)
+    signed = (after / "metadata.json").read_bytes()
+    machine.run("roster", "countersign", str(his), str(after), "--keys", holders[1], expect=4)
+    assert "P4.2" in capsys.readouterr().err
+    assert (after / "metadata.json").read_bytes() == signed
+    machine.run("roster", "countersign", str(mine), str(after), "--keys", holders[1])
+    assert "Now `p2pbin-server roster import" in capsys.readouterr().out
+    machine.run("roster", "import", str(after))
+    assert repository(machine).roster().policy.semi_trusted == 5
+
+
+def test_a_roster_whose_metadata_vouches_for_another_file_is_not_countersigned(machine, holders, tmp_path):
+    mine, other = tmp_path / "mine.toml", tmp_path / "other.toml"
+    mine.write_text(ROSTER.format(x=5))
+    other.write_text(ROSTER.format(x=4))
+    before, after, wrong = (tmp_path / name for name in ("before", "after", "wrong"))
+    machine.run("roster", "export", "--output", str(before))
+    for roster, folder in ((mine, after), (other, wrong)):
+        machine.run("roster", "sign", str(roster), "--keys", holders[0], "--previous", str(before), "--output", str(folder))
+    shutil.copy(wrong / "metadata.json", after)
+    machine.run("roster", "countersign", str(mine), str(after), "--keys", holders[1], expect=4)
+
+
+def test_rulings_are_shown_to_who_countersigns_them(machine, holders, tmp_path, capsys):
+    before, after = str(tmp_path / "before"), tmp_path / "after"
+    machine.run("rulings", "export", "--output", before)
+    ruling = ["--suspend", "mallory", "--reason", "a \x1b[2Jlie"]
+    machine.run("rulings", "sign", *ruling, "--keys", holders[0], "--previous", before, "--output", str(after))
+    capsys.readouterr()
+    machine.run("rulings", "countersign", str(after), "--keys", holders[1])
+    assert ">>> suspend mallory: a \\x1b[2Jlie" in capsys.readouterr().out
+    shutil.copy(tmp_path / "before/target.json", after)
+    machine.run("rulings", "countersign", str(after), "--keys", holders[1], expect=4)
+
+
+def test_the_root_is_renewed(machine, tmp_path, capsys):
+    machine.run("init", "--keys", str(machine.keys))
+    before, after, root_json = repository(machine), str(tmp_path / "after"), machine.config.parent / "root.json"
+    expires, first = before.expiries(), root_json.read_bytes()
+    time.sleep(1)  # expiries are whole seconds
+    machine.run("root", "renew", "--keys", str(machine.keys), "--output", after)
+    machine.run("root", "import", after)
+    assert repository(machine).expiries()["root"] > expires["root"]
+    assert repository(machine).expiries()["targets"] > expires["targets"]
+    assert root_json.read_bytes() == repository(machine).root() != first
+    capsys.readouterr()
+    machine.run("root", "show")
+    said = capsys.readouterr().out
+    assert f"Root version 2, SHA-256 {hashlib.sha256(root_json.read_bytes()).hexdigest()}" in said
+    roles = [line.split()[0] for line in said.splitlines()[2:]]
+    assert roles == ["root", "targets", "roster", "rulings", "index", "snapshot", "timestamp"]
+
+
+def test_showing_the_root_warns_of_what_expires(machine, monkeypatch, capsys):
+    machine.run("init", "--keys", str(machine.keys))
+    monkeypatch.setattr(signing, "now", lambda: serve.now() + timedelta(days=6))
+    machine.run("root", "show")
+    assert "renew it with `p2pbin-server rulings sign`" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_stolen_online_keys_are_replaced(machine, tmp_path, capsys):
+    machine.run("init", "--keys", str(machine.keys))
+    fresh, after, state = tmp_path / "fresh", str(tmp_path / "after"), State(machine.settings.state)
+    machine.run("root", "renew", "--keys", str(machine.keys), "--new-online-keys", str(fresh), "--output", after)
+    machine.run("root", "import", after, expect=2)
+    assert "not the one that the root appoints" in capsys.readouterr().err
+    shutil.rmtree(state.keys)
+    shutil.copytree(fresh, state.keys)
+    machine.run("root", "import", after)
+    repository(machine).refresh(serve.now() + timedelta(hours=13))
+
+
+def repository(machine):
+    state = State(machine.settings.state)
+    return Repository(state.tuf, state.keys, machine.settings.lifetimes)
 
 
 def test_clashes_are_listed_and_shown(machine, gpg, tmp_path, capsys):

@@ -66,7 +66,7 @@ class Signed:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """From the folder that :meth:`write` made.  Raises SettingsError if there is none."""
-        return cls(_read(folder / "metadata.json"), _read(folder / "target.json"))
+        return cls(read_file(folder / "metadata.json"), read_file(folder / "target.json"))
 
     def write(self, folder: Path) -> None:
         """Into `folder`, as metadata.json and target.json."""
@@ -146,6 +146,15 @@ def countersign(role: str, metadata: bytes, offline: Path) -> bytes:
     for signer in offline_signers(offline, _KEYS.get(role, role)):
         signed.sign(signer, append=True)
     return signed.to_bytes()
+
+
+def is_complete(role: str, metadata: bytes, offline: Path) -> bool:
+    """Have as many keys signed `metadata` of `role` as must, going by the delegations in `offline`?"""
+    try:
+        verify(_kept(offline)[1], role, read_targets(role, metadata))
+    except RefusedError:
+        return False
+    return True
 
 
 def fingerprint(root: bytes) -> Sha256:
@@ -250,10 +259,11 @@ def _keep(offline: Path, root: Metadata[Root], targets: Metadata[Targets]) -> No
 
 
 def _kept(offline: Path) -> tuple[Root, Targets]:
-    return read_root(_read(offline / "root.json")).signed, read_targets("targets", _read(offline / "targets.json")).signed
+    return read_root(read_file(offline / "root.json")).signed, read_targets("targets", read_file(offline / "targets.json")).signed
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """A file that came out of a ceremony.  Raises SettingsError if it is not there."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -1,4 +1,7 @@
-"""`p2pbin-server`: its commands and their arguments.  What they do is in :mod:`p2pbin_server.commands`."""
+"""`p2pbin-server`: its commands and their arguments.
+
+What they do is in :mod:`p2pbin_server.commands` and :mod:`p2pbin_server.signing`.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from p2pbin_server import commands
+from p2pbin_server import commands, signing
 from portage_p2pbin.cli.running import run
 from portage_p2pbin.kernel.errors import DecodeError, ExitCode
 from portage_p2pbin.kernel.model import ContentsDigest, Fingerprint, Operator, PublicKey, Role, Token
@@ -31,10 +34,10 @@ class _Commands:
         self._parsers = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def group(self, name: str, does: str) -> _Commands:
-        return _Commands(self._parsers.add_parser(name, help=does, description=f"{does.capitalize()}."))
+        return _Commands(self._parsers.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}."))
 
     def add(self, name: str, does: str, example: str, command: Command, *, configured: bool = True) -> argparse.ArgumentParser:
-        parser = self._parsers.add_parser(name, help=does, description=f"{does.capitalize()}.", epilog=f"Example: {example}")
+        parser = self._parsers.add_parser(name, help=does, description=f"{does[0].upper()}{does[1:]}.", epilog=f"Example: {example}")
         parser.set_defaults(run=command)
         if configured:
             parser.add_argument("--config", type=Path, metavar="FILE", help="server.toml; default: EPREFIX/etc/p2pbin/server.toml")
@@ -56,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     top.add("serve", "answer until SIGTERM", "p2pbin-server serve --config /etc/p2pbin/server.toml", commands.serve)
     top.add("check-config", "say whether server.toml can be used", "p2pbin-server check-config", commands.check_config)
     _add_contributors(top.group("contributor", "show contributors, prepare their entry in the roster"))
+    _add_root(top.group("root", "renew the root and its keys, and put it in force"))
     _add_roster(top.group("roster", "sign the roster with the offline keys, and put it in force"))
     _add_rulings(top.group("rulings", "sign recalls and suspensions with their own key, and put them in force"))
     clash = top.group("clash", "show clashes: two results of one build definition")
@@ -77,29 +81,53 @@ def _add_contributors(group: _Commands) -> None:
     _output(promote, "the folder with roster.toml; the entry is added to it")
 
 
+def _add_root(group: _Commands) -> None:
+    does = "show the root's fingerprint, and until when each role is good"
+    group.add("show", does, "p2pbin-server root show", signing.root_show)
+    does = "sign the next root and targets, which appoint the keys that now lie in the folder; away from the server"
+    example = "p2pbin-server root renew --keys /media/stick/p2pbin --output next/"
+    renew = group.add("renew", does, example, signing.root_renew, configured=False)
+    _keys(renew, "the folder of the offline keys, of root, roster and rulings; what is not in it is not appointed any more")
+    renew.add_argument("--new-online-keys", type=Path, metavar="DIR", help="make new keys for the server in DIR, and appoint them")
+    _output(renew, "a folder for what is signed; carry it to the server")
+    does = "put a new root and targets in force, and write root.json for new clients"
+    _signed(group.add("import", does, "p2pbin-server root import next/", signing.root_import))
+
+
 def _add_roster(group: _Commands) -> None:
     example = "p2pbin-server roster export --output now/"
-    _output(group.add("export", "write the roster in force to a folder", example, commands.roster_export), "a folder")
+    _output(group.add("export", "write the roster in force to a folder", example, signing.roster_export), "a folder")
     example = "p2pbin-server roster sign roster/roster.toml --keys /media/stick/p2pbin --previous now/ --output next/"
-    sign = group.add("sign", "sign a roster; away from the server", example, commands.roster_sign, configured=False)
+    sign = group.add("sign", "sign a roster; away from the server", example, signing.roster_sign, configured=False)
     sign.add_argument("roster", type=Path, metavar="ROSTER.TOML", help="who is trusted with what; read it before you sign")
     _previous(sign)
-    _signed(group.add("import", "put a signed roster in force", "p2pbin-server roster import next/", commands.roster_import))
+    example = "p2pbin-server roster countersign roster/roster.toml next/ --keys /media/other-stick/p2pbin"
+    does = "add a second holder's signatures to a roster that says what roster.toml says; away from the server"
+    countersign = group.add("countersign", does, example, signing.roster_countersign, configured=False)
+    countersign.add_argument("roster", type=Path, metavar="ROSTER.TOML", help="your own copy; read it before you sign")
+    _signed(countersign)
+    _keys(countersign, "the folder of your offline keys")
+    _signed(group.add("import", "put a signed roster in force", "p2pbin-server roster import next/", signing.roster_import))
 
 
 def _add_rulings(group: _Commands) -> None:
     example = "p2pbin-server rulings export --output now/"
-    _output(group.add("export", "write the rulings in force to a folder", example, commands.rulings_export), "a folder")
+    _output(group.add("export", "write the rulings in force to a folder", example, signing.rulings_export), "a folder")
     example = "p2pbin-server rulings sign --recall p2pbin-contents-1:… --reason 'back door' --keys KEYS --previous now/ --output next/"
     does = "sign the rulings, with a new one or to renew them; away from the server"
-    sign = group.add("sign", does, example, commands.rulings_sign, configured=False)
+    sign = group.add("sign", does, example, signing.rulings_sign, configured=False)
     kind = sign.add_mutually_exclusive_group()
     kind.add_argument("--recall", type=_checked(ContentsDigest), metavar="DIGEST", help="list these contents no more, at any level")
     kind.add_argument("--void", type=_checked(PublicKey), metavar="KEY", help="no vote of this machine key counts")
     kind.add_argument("--suspend", type=_checked(Operator), metavar="OPERATOR", help="no vote of this operator counts")
     sign.add_argument("--reason", default="", metavar="TEXT", help="why, for everybody to read")
     _previous(sign)
-    _signed(group.add("import", "put signed rulings in force", "p2pbin-server rulings import next/", commands.rulings_import))
+    example = "p2pbin-server rulings countersign next/ --keys /media/other-stick/p2pbin"
+    does = "show signed rulings and add a second holder's signatures; away from the server"
+    countersign = group.add("countersign", does, example, signing.rulings_countersign, configured=False)
+    _signed(countersign)
+    _keys(countersign, "the folder of your offline keys")
+    _signed(group.add("import", "put signed rulings in force", "p2pbin-server rulings import next/", signing.rulings_import))
 
 
 def _keys(parser: argparse.ArgumentParser, what: str) -> None:
@@ -111,7 +139,7 @@ def _output(parser: argparse.ArgumentParser, what: str) -> None:
 
 
 def _signed(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("signed", type=Path, metavar="DIR", help="what `sign` has written")
+    parser.add_argument("signed", type=Path, metavar="DIR", help="what `sign` or `renew` has written")
 
 
 def _previous(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,7 @@
-"""What each command of `p2pbin-server` does: builds its objects and calls the rules."""
+"""What each command of `p2pbin-server` does: builds its objects and calls the rules.
+
+Those about what people sign are in :mod:`p2pbin_server.signing`.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,17 @@ from typing import cast
 
 from p2pbin_server import ceremonies, contributors, reports
 from p2pbin_server.app import State
-from p2pbin_server.ceremonies import Lifetimes, Signed
 from p2pbin_server.electorate import Voters
 from p2pbin_server.keys import make_offline_keys, make_online_keys
 from p2pbin_server.reports import Report
-from p2pbin_server.repository import Repository, SignedElsewhere
-from p2pbin_server.roster_file import read_roster_file
+from p2pbin_server.repository import Repository
 from p2pbin_server.serve import now, serve_until_ended
 from p2pbin_server.settings import Settings, load, spelt
 from p2pbin_server.store import Store
 from portage_p2pbin import durable
 from portage_p2pbin.cli.output import standard_output
 from portage_p2pbin.kernel.errors import ExitCode, SettingsError, UnavailableError, printable
-from portage_p2pbin.kernel.roster import Policy, Ruling, RulingKind, Rulings, read_rulings
+from portage_p2pbin.kernel.roster import Policy
 
 FIRST_POLICY = Policy(2, 3)
 """X and Y of the first roster, on which nobody is; roster.toml has those that will count."""
@@ -32,9 +33,9 @@ MOST_CLASHES = 500
 
 def init(arguments: argparse.Namespace) -> ExitCode:
     """Make offline keys, online keys and an empty repository; write root.json for the clients."""
-    settings = _settings(arguments)
+    settings = settings_of(arguments)
     state = State(settings.state)
-    root_json = _config(arguments).parent / "root.json"
+    root_json = config_file(arguments).parent / "root.json"
     if state.tuf.exists() or root_json.exists():
         raise SettingsError(f"{state.tuf} or {root_json} exists already", "A repository is never overwritten; remove it if nobody uses it.")
     state.make()
@@ -51,24 +52,24 @@ def init(arguments: argparse.Namespace) -> ExitCode:
 
 def serve(arguments: argparse.Namespace) -> ExitCode:
     """Answer until SIGTERM."""
-    serve_until_ended(_settings(arguments))
+    serve_until_ended(settings_of(arguments))
     return ExitCode.DONE
 
 
 def check_config(arguments: argparse.Namespace) -> ExitCode:
     """Say whether server.toml can be used."""
-    settings = _settings(arguments)
+    settings = settings_of(arguments)
     roles = ", ".join(sorted(settings.roles))
     standard_output().good(
-        f"{_config(arguments)} is good: {settings.name} on {spelt(settings.listen)} as {roles}; state in {settings.state}"
+        f"{config_file(arguments)} is good: {settings.name} on {spelt(settings.listen)} as {roles}; state in {settings.state}"
     )
     return ExitCode.DONE
 
 
 def contributor_list(arguments: argparse.Namespace) -> ExitCode:
     """List everybody who has registered."""
-    settings = _settings(arguments)
-    electorate = Voters(_repository(settings)).at(now())
+    settings = settings_of(arguments)
+    electorate = Voters(repository_of(settings)).at(now())
     with _store(settings) as store, store.reading() as transaction:
         found = transaction.contributors()
     rows = [["IDENTITY", "ROLE", "MACHINE KEY", "MACHINE"]]
@@ -79,56 +80,16 @@ def contributor_list(arguments: argparse.Namespace) -> ExitCode:
 
 def contributor_promote(arguments: argparse.Namespace) -> ExitCode:
     """Write down a contributor for the roster's signers."""
-    with _store(_settings(arguments)) as store, store.reading() as transaction:
+    with _store(settings_of(arguments)) as store, store.reading() as transaction:
         contributors.promote(transaction, arguments.identity, arguments.role, arguments.operator, arguments.output)
     standard_output().good(f"{arguments.output / 'roster.toml'} has the entry; it counts once the roster is signed and imported")
     return ExitCode.DONE
 
 
-def roster_export(arguments: argparse.Namespace) -> ExitCode:
-    """Write the roster in force to a folder."""
-    return _export(arguments, "roster")
-
-
-def roster_sign(arguments: argparse.Namespace) -> ExitCode:
-    """Sign a roster with the offline keys."""
-    roster = read_roster_file(arguments.roster, now())
-    signed = ceremonies.sign_roster(roster, arguments.keys, Signed.read(arguments.previous).metadata, Lifetimes(), now())
-    signed.write(arguments.output)
-    standard_output().good(f"Signed: {len(roster.contributors)} contributors. Now `p2pbin-server roster import {arguments.output}`")
-    return ExitCode.DONE
-
-
-def roster_import(arguments: argparse.Namespace) -> ExitCode:
-    """Put a signed roster in force."""
-    return _import(arguments, "roster")
-
-
-def rulings_export(arguments: argparse.Namespace) -> ExitCode:
-    """Write the rulings in force to a folder."""
-    return _export(arguments, "rulings")
-
-
-def rulings_sign(arguments: argparse.Namespace) -> ExitCode:
-    """Sign the rulings, with a new one if there is one."""
-    previous = Signed.read(arguments.previous)
-    subjects = {RulingKind.RECALL: arguments.recall, RulingKind.VOID: arguments.void, RulingKind.SUSPEND: arguments.suspend}
-    added = tuple(Ruling(kind, subject, arguments.reason, now()) for kind, subject in subjects.items() if subject is not None)
-    rulings = Rulings(read_rulings(previous.target).entries + added)
-    ceremonies.sign_rulings(rulings, arguments.keys, previous, Lifetimes(), now()).write(arguments.output)
-    standard_output().good(f"Signed: {len(rulings.entries)} rulings. Now `p2pbin-server rulings import {arguments.output}`")
-    return ExitCode.DONE
-
-
-def rulings_import(arguments: argparse.Namespace) -> ExitCode:
-    """Put signed rulings in force."""
-    return _import(arguments, "rulings")
-
-
 def clash_list(arguments: argparse.Namespace) -> ExitCode:
     """List the newest clashes."""
-    settings = _settings(arguments)
-    electorate = Voters(_repository(settings)).at(now())
+    settings = settings_of(arguments)
+    electorate = Voters(repository_of(settings)).at(now())
     with _store(settings) as store, store.reading() as transaction:
         found = [
             reports.clash_report(transaction, electorate, row, settings.most_open_clashes) for row in transaction.clashes(MOST_CLASHES)
@@ -141,8 +102,8 @@ def clash_list(arguments: argparse.Namespace) -> ExitCode:
 
 def clash_show(arguments: argparse.Namespace) -> ExitCode:
     """Show who stands on which side, and what differs."""
-    settings = _settings(arguments)
-    electorate = Voters(_repository(settings)).at(now())
+    settings = settings_of(arguments)
+    electorate = Voters(repository_of(settings)).at(now())
     with _store(settings) as store, store.reading() as transaction:
         row = transaction.clash(arguments.number)
         if row is None:
@@ -167,27 +128,18 @@ def _print_clash(report: Report, differ: list[Report] | None) -> None:
         output.text(f"    {one['kind']}: {printable(str(one['path']))}: {printable(str(one['detail']))}")
 
 
-def _export(arguments: argparse.Namespace, role: SignedElsewhere) -> ExitCode:
-    _repository(_settings(arguments)).current(role).write(arguments.output)
-    standard_output().good(f"{arguments.output} has the {role} in force: the --previous of the next signing")
-    return ExitCode.DONE
-
-
-def _import(arguments: argparse.Namespace, role: SignedElsewhere) -> ExitCode:
-    _repository(_settings(arguments)).import_signed(role, Signed.read(arguments.signed), now())
-    standard_output().good(f"The {role} is in force" if role == "roster" else "The rulings are in force")
-    return ExitCode.DONE
-
-
-def _config(arguments: argparse.Namespace) -> Path:
+def config_file(arguments: argparse.Namespace) -> Path:
+    """Where server.toml lies."""
     return arguments.config or cast(Path, arguments.eprefix) / "etc/p2pbin/server.toml"
 
 
-def _settings(arguments: argparse.Namespace) -> Settings:
-    return load(_config(arguments), arguments.eprefix)
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """What server.toml says.  Raises SettingsError."""
+    return load(config_file(arguments), arguments.eprefix)
 
 
-def _repository(settings: Settings) -> Repository:
+def repository_of(settings: Settings) -> Repository:
+    """The TUF repository in the server's state.  Raises SettingsError."""
     state = State(settings.state)
     return Repository(state.tuf, state.keys, settings.lifetimes)
 

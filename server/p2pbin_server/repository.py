@@ -88,6 +88,11 @@ class Repository:
             role: self._role(role).signed.expires for role in ("targets", "roster", "rulings")
         }
 
+    def online_expiries(self) -> dict[str, datetime]:
+        """When what this server signs by itself expires; a server that runs never lets it come to that."""
+        head = self._editions.head()
+        return {"index": self._role("index").signed.expires, "snapshot": head.snapshot_expires, "timestamp": head.timestamp_expires}
+
     def publish_pages(self, channel: Channel, pages: Mapping[str, bytes | None], now: datetime) -> None:
         """List these index pages, by category; None takes a category off the list.  Categories not named stay as they are.
 
