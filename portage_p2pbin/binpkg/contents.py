@@ -105,7 +105,7 @@ def _add_image(manifest: Manifest, tar: TarReader) -> None:
         else:
             manifest.add_other(member)
         for name, attributes, content in tar.repeats():
-            if content and content[0] in FIRST_BYTES or name[-4:] == PYC:
+            if (content and content[0] in FIRST_BYTES) or name[-4:] == PYC:
                 normalise(Member(name, attributes, len(content), b""), content)
             manifest.add_file(name, attributes, len(content), sha256(content).digest())
 
