@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from portage_p2pbin.binpkg.contents import Reading
+from portage_p2pbin.binpkg.diff import Difference, Kind
+from portage_p2pbin.cli.output import Output
 from portage_p2pbin.cli.p2pbin import main
 from portage_p2pbin.cli.site import Site, now
 from portage_p2pbin.gentoo.record import FOLDER
@@ -23,13 +26,14 @@ from portage_p2pbin.net.trust_server import Registered
 from portage_p2pbin.publish import Outcome, Published, publication
 from portage_p2pbin.refusals import Refusal, Refusals
 from portage_p2pbin.register import Registration
-from tests.handmade import PACKAGE, with_metadata
+from tests.handmade import METADATA, PACKAGE, Gpkg, archive, folder, member, metadata_archive, with_metadata
 from tests.http_seam import RecordedHttp
 from tests.makers import CHANNEL, REQUEST, contributor, fingerprint, machine_key, roster, vote
+from tests.shop import developers, package_bytes, stock
 from tests.test_builder import NEW
 from tests.test_explain import FakeRepository, entry
 
-COMMANDS = ("contents", "publish", "explain", "status", "register", "config", "forget")
+COMMANDS = ("contents", "verify", "publish", "explain", "status", "register", "config", "forget")
 HOST = "packages.example.org"
 
 
@@ -72,7 +76,9 @@ def test_help_has_an_example(capsys, name):
     assert "Example: p2pbin" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["config"], ["register"], ["explain"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["fly"], ["config"], ["register"], ["explain"], ["verify"], ["contents", "--manifest", "--diff", "a", "b"]]
+)
 def test_wrong_arguments_are_the_users_to_mend(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         main(arguments)
@@ -112,20 +118,58 @@ class TestContents:
         assert found["droppings"] == ["key FEATURES"]
         assert found["metadata"]["PF"] == "hello-1"
 
+    def test_manifest_and_digest_as_json(self, capsys, package):
+        assert main(["contents", "--manifest", "--json", str(package)]) == 0
+        assert json.loads(capsys.readouterr().out)["manifest"].startswith("#mtree\n./image ")
+
+    def test_a_reading_half_that_was_taken_over_cannot_write_to_the_terminal(self, capsys, package, monkeypatch):
+        taken_over = Reading("p2pbin-contents-1:" + "0" * 64, b"#mtree\n\x1b[2J", {}, "0" * 64, ("\x1b[2J",))
+        monkeypatch.setattr(command("contents"), "read_sandboxed", lambda file: taken_over)
+        assert main(["contents", str(package)]) == 0
+        assert "\x1b" not in capsys.readouterr().err
+        assert main(["contents", "--manifest", str(package)]) == 4
+        said = capsys.readouterr()
+        assert (said.out, "P9.8" in said.err) == ("", True)
+
     def test_what_differs_is_shown_the_gravest_first(self, capsys, package, tmp_path):
         other = tmp_path / "other.gpkg.tar"
-        other.write_bytes(with_metadata(SLOT=b"1\n").bytes())
+        image = (folder("image"), folder("image/usr"), member("image/usr/hello", b"hello\nworld\n"))
+        changed = Gpkg(image=archive(*image), metadata=metadata_archive(METADATA | {"SLOT": b"1\n"}))
+        other.write_bytes(changed.bytes())
         assert main(["contents", "--diff", str(package), str(other)]) == 0
-        assert capsys.readouterr().out.split()[:2] == ["metadata", "./metadata/SLOT"]
+        assert capsys.readouterr().out.split("\n")[:3] == [
+            " * data       ./image/usr/hello",
+            "              sha256digest 2cf24dba5fb0… or 4a1e67f2fe1d…, size 5 or 12",
+            "              @@ -1 +1,2 @@",
+        ]
         assert main(["contents", "--json", "--diff", str(package), str(other)]) == 0
-        (found,) = json.loads(capsys.readouterr().out)["differences"]
-        assert (found["path"], found["kind"]) == ("./metadata/SLOT", "metadata")
+        found = json.loads(capsys.readouterr().out)["differences"]
+        assert [(one["path"], one["kind"]) for one in found] == [("./image/usr/hello", "data"), ("./metadata/SLOT", "metadata")]
+        assert found[0]["lines"] == ["@@ -1 +1,2 @@", " hello", "+world"]
+
+    @pytest.mark.parametrize(
+        ("kind", "colour"),
+        [(Kind.BENIGN, 32), (Kind.METADATA, 33), (Kind.DATA, 33), (Kind.CODE, 31), (Kind.PERMISSION, 31)],
+    )
+    def test_kinds_have_colours_and_what_is_in_the_packages_has_none(self, capsys, package, monkeypatch, kind, colour):
+        found = (Difference("./image/a\x1b[2J", kind, "\x1b[2J", ("+\x1b[2J", " \x1b[2J")),)
+        monkeypatch.setattr(command("contents"), "explain_sandboxed", lambda a, b: found)
+        monkeypatch.setattr(command("contents"), "standard_output", lambda: Output(sys.stdout, colours=True))
+        assert main(["contents", "--diff", str(package), str(package)]) == 0
+        out = capsys.readouterr().out
+        assert out.startswith(f"\x1b[{colour};01m *\x1b[0m {kind.name.lower()} ")
+        assert "\x1b[2J" not in out
+        assert "\x1b[32;01m+\\x1b[2J\x1b[0m" in out
+        assert ("No difference that counts" in out) == (kind is Kind.BENIGN)
 
     def test_equal_packages_do_not_differ(self, capsys, package):
         assert main(["contents", "--diff", str(package), str(package)]) == 0
         assert "No difference that counts" in capsys.readouterr().out
 
-    @pytest.mark.parametrize("arguments", [["/nonexistent.gpkg.tar"], ["/"], [], ["a", "--diff", "b", "c"]])
+    @pytest.mark.parametrize(
+        "arguments",
+        [["/nonexistent.gpkg.tar"], ["/"], ["/dev/null"], ["/dev/null/x"], [], ["a", "--diff", "b", "c"], ["--diff", "/", "/"]],
+    )
     def test_no_file_is_the_users_to_mend(self, capsys, arguments):
         assert main(["contents", *arguments]) == 2
         assert capsys.readouterr().err.count("\n") == 1
@@ -144,6 +188,53 @@ class TestContents:
             check=False,
         )
         assert (done.returncode, "Traceback" in done.stderr) == (0, False)
+
+
+class TestVerify:
+    @pytest.fixture
+    def shelf(self, gentoo, http, monkeypatch):
+        """A package of a trusted developer is listed, and the file is here."""
+        shelf = stock(gentoo, package_bytes(), eprefix=str(gentoo))
+        http.answer(f"/bundles/{shelf.entry.bundle}", shelf.bundle)
+
+        @contextmanager
+        def verified(_site, _server):
+            yield FakeRepository((shelf.entry,), developers())
+
+        monkeypatch.setattr(Site, "verified", verified)
+        return shelf
+
+    def test_a_file_that_holds(self, shelf, capsys):
+        assert main(["verify", str(shelf.file)]) == 0
+        said = capsys.readouterr()
+        assert said.out.startswith(f">>> {shelf.entry.cpv}: {shelf.file}\n * P9.2 the votes are the listed ones\n")
+        assert said.out.endswith(" * level 3; larry (trusted)\n")
+        assert said.err == ""
+
+    def test_a_file_that_does_not_is_refused_by_the_first_rule(self, shelf, capsys):
+        shelf.file.write_bytes(package_bytes(RDEPEND="dev-libs/evil"))
+        assert main(["verify", str(shelf.file)]) == 4
+        said = capsys.readouterr()
+        assert " * P9.7 not so: its size and hashes are the listed ones: the file has" in said.out
+        assert " * P9.8 not so: its contents digest is the one that was voted for" in said.out
+        assert said.err == f" * {shelf.entry.cpv} refused by P9.7: no vote that counts names this file\n"
+
+    def test_json(self, shelf, gentoo, capsys):
+        (gentoo / "etc/portage/make.conf").write_text('P2PBIN_TRUST="2"\n')
+        assert main(["verify", "--json", str(shelf.file)]) == 4
+        found = json.loads(capsys.readouterr().out)
+        assert (found["holds"], found["level"], found["threshold"], found["cpv"]) == (False, 3, 2, shelf.entry.cpv)
+        assert found["voices"] == [{"operator": "larry", "role": "trusted"}]
+        assert [check["rule"] for check in found["checks"] if check["objection"]] == ["P9.4"]
+
+    def test_a_file_that_nobody_lists(self, shelf, gentoo, capsys):
+        other = gentoo / "other"
+        other.write_bytes(package_bytes(Cpv("app-misc/other-1")))
+        assert main(["verify", str(other)]) == 3
+        assert "app-misc/other-1 is not available now" in capsys.readouterr().err
+
+    def test_no_file(self, gentoo, capsys):
+        assert main(["verify", "/nonexistent"]) == 2
 
 
 class TestConfig:

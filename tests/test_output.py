@@ -56,3 +56,10 @@ def test_json_is_one_object():
     stream = io.StringIO()
     Output.on(stream).json({"b": [1], "a": None})
     assert json.loads(stream.getvalue()) == {"a": None, "b": [1]}
+
+
+def test_lines_about_two_files_have_the_colours_of_diff():
+    stream = io.StringIO()
+    for line in ("-one", "+two", " three", ""):
+        Output(stream, colours=True).compared(line, indent=2)
+    assert stream.getvalue() == "  \x1b[31;01m-one\x1b[0m\n  \x1b[32;01m+two\x1b[0m\n   three\n  \n"
