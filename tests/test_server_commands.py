@@ -266,15 +266,15 @@ def test_rulings_are_shown_to_who_countersigns_them(machine, holders, tmp_path, 
 
 def test_the_root_is_renewed(machine, tmp_path, capsys):
     machine.run("init", "--keys", str(machine.keys))
-    before, after, root_json = repository(machine), str(tmp_path / "after"), machine.config.parent / "root.json"
-    expires, first = before.expiries(), root_json.read_bytes()
+    after, root_json = str(tmp_path / "after"), tmp_path / "after/root.json"
+    expires, first = repository(machine).expiries(), repository(machine).root()
     time.sleep(1)  # expiries are whole seconds
     machine.run("root", "renew", "--keys", str(machine.keys), "--output", after)
     machine.run("root", "import", after)
+    assert f"Give new clients {root_json}" in capsys.readouterr().out
     assert repository(machine).expiries()["root"] > expires["root"]
     assert repository(machine).expiries()["targets"] > expires["targets"]
     assert root_json.read_bytes() == repository(machine).root() != first
-    capsys.readouterr()
     machine.run("root", "show")
     said = capsys.readouterr().out
     assert f"Root version 2, SHA-256 {hashlib.sha256(root_json.read_bytes()).hexdigest()}" in said

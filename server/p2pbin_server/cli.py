@@ -90,8 +90,7 @@ def _add_root(group: _Commands) -> None:
     _keys(renew, "the folder of the offline keys, of root, roster and rulings; what is not in it is not appointed any more")
     renew.add_argument("--new-online-keys", type=Path, metavar="DIR", help="make new keys for the server in DIR, and appoint them")
     _output(renew, "a folder for what is signed; carry it to the server")
-    does = "put a new root and targets in force, and write root.json for new clients"
-    _signed(group.add("import", does, "p2pbin-server root import next/", signing.root_import))
+    _signed(group.add("import", "put a new root and targets in force", "p2pbin-server root import next/", signing.root_import))
 
 
 def _add_roster(group: _Commands) -> None:

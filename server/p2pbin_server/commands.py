@@ -35,7 +35,7 @@ def init(arguments: argparse.Namespace) -> ExitCode:
     """Make offline keys, online keys and an empty repository; write root.json for the clients."""
     settings = settings_of(arguments)
     state = State(settings.state)
-    root_json = config_file(arguments).parent / "root.json"
+    root_json = _config(arguments).parent / "root.json"
     if state.tuf.exists() or root_json.exists():
         raise SettingsError(f"{state.tuf} or {root_json} exists already", "A repository is never overwritten; remove it if nobody uses it.")
     state.make()
@@ -61,7 +61,7 @@ def check_config(arguments: argparse.Namespace) -> ExitCode:
     settings = settings_of(arguments)
     roles = ", ".join(sorted(settings.roles))
     standard_output().good(
-        f"{config_file(arguments)} is good: {settings.name} on {spelt(settings.listen)} as {roles}; state in {settings.state}"
+        f"{_config(arguments)} is good: {settings.name} on {spelt(settings.listen)} as {roles}; state in {settings.state}"
     )
     return ExitCode.DONE
 
@@ -128,14 +128,13 @@ def _print_clash(report: Report, differ: list[Report] | None) -> None:
         output.text(f"    {one['kind']}: {printable(str(one['path']))}: {printable(str(one['detail']))}")
 
 
-def config_file(arguments: argparse.Namespace) -> Path:
-    """Where server.toml lies."""
+def _config(arguments: argparse.Namespace) -> Path:
     return arguments.config or cast(Path, arguments.eprefix) / "etc/p2pbin/server.toml"
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
     """What server.toml says.  Raises SettingsError."""
-    return load(config_file(arguments), arguments.eprefix)
+    return load(_config(arguments), arguments.eprefix)
 
 
 def repository_of(settings: Settings) -> Repository:

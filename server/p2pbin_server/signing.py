@@ -11,7 +11,7 @@ from pathlib import Path
 
 from p2pbin_server import ceremonies, expiry
 from p2pbin_server.ceremonies import Lifetimes, Signed
-from p2pbin_server.commands import config_file, repository_of, settings_of
+from p2pbin_server.commands import repository_of, settings_of
 from p2pbin_server.keys import make_online_keys
 from p2pbin_server.repository import SignedElsewhere
 from p2pbin_server.roster_file import read_roster_file
@@ -39,13 +39,12 @@ def root_renew(arguments: argparse.Namespace) -> ExitCode:
 
 
 def root_import(arguments: argparse.Namespace) -> ExitCode:
-    """Put a new root and targets in force, and give the root to new clients."""
-    repository = repository_of(settings_of(arguments))
+    """Put a new root and targets in force."""
     root, targets = (ceremonies.read_file(arguments.signed / name) for name in ("root.json", "targets.json"))
-    repository.import_root(root, targets, now())
-    root_json = config_file(arguments).parent / "root.json"
-    durable.write(root_json, root)
-    standard_output().good(f"The root is in force; new clients start from {root_json}, whose SHA-256 is {ceremonies.fingerprint(root)}")
+    repository_of(settings_of(arguments)).import_root(root, targets, now())
+    output = standard_output()
+    output.good("The root is in force; clients find their way to it from the one that they have")
+    output.good(f"Give new clients {arguments.signed / 'root.json'}, whose SHA-256 is {ceremonies.fingerprint(root)}")
     return ExitCode.DONE
 
 
