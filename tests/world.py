@@ -311,10 +311,15 @@ class World:
         environment: Mapping[str, str] | None = None,
         disk: int = 0,
         daemon: bool = True,
+        user: int | None = None,
     ) -> Member:
-        """Add a Gentoo that is set up as README.rst says, with `trust` as its threshold and `disk` bytes on offer for copies."""
+        """Add a Gentoo that is set up as README.rst says, with `trust` as its threshold and `disk` bytes on offer for copies.
+
+        `user` is the uid of an ordinary user to run as.
+        """
         number = len(self.members) + 2
-        gentoo = Gentoo.create(self.home, name, settings={"P2PBIN_TRUST": str(trust)} | dict(settings or {}), environment=environment)
+        make_conf = {"P2PBIN_TRUST": str(trust)} | dict(settings or {})
+        gentoo = Gentoo.create(self.home, name, settings=make_conf, environment=environment, user=user)
         member = Member(name, f"127.0.0.{number}", gentoo)
         gentoo.write("etc/portage/binrepos.conf", _BINREPOS.format(host=self.server.host, channel=CHANNEL))
         gentoo.write("etc/portage/bashrc", (PROJECT / "etc/bashrc").read_text())
