@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import socket
 import tempfile
 import threading
@@ -101,6 +102,27 @@ def test_it_runs_without_rights(folder, url):
         assert not [one for one in os.listdir(f"/proc/{half.pid}/fd") if os.readlink(f"/proc/{half.pid}/fd/{one}").startswith(str(folder))]  # noqa: PTH115, PTH208
     finally:
         half.stop()
+
+
+def test_it_has_no_hold_on_the_terminal_of_who_started_it(folder, url):
+    """A controlling terminal would let it type commands there (TIOCSTI), and a readable one let it read passwords."""
+    seen, terminal = os.openpty()
+    stderr = os.dup(2)
+    os.dup2(terminal, 2)
+    try:
+        half = start_half(settings(folder, url), USER)
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+    try:
+        assert os.getsid(half.pid) == half.pid
+        assert os.readlink(f"/proc/{half.pid}/cwd") == "/"  # noqa: PTH115
+        flags = re.search(r"flags:\s+0*([0-7]+)", Path(f"/proc/{half.pid}/fdinfo/2").read_text())
+        assert int(flags[1], 8) & os.O_ACCMODE == os.O_WRONLY
+    finally:
+        half.stop()
+        os.close(seen)
+        os.close(terminal)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes another user")

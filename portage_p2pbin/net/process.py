@@ -110,6 +110,9 @@ def _be_the_half(settings: HalfSettings, account: pwd.struct_passwd | None, cont
     """Be the network half until nobody wants it any more.  This process ends here."""
     code = 1
     try:
+        # Without the caller's terminal, where it could type commands, and its working directory, which others may not be able to reach.
+        os.setsid()
+        os.chdir("/")
         _keep_only(control)
         from portage_p2pbin.net.half import Half
 
@@ -144,10 +147,20 @@ def _keep_only(control: socket.socket) -> None:
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
+    if os.isatty(2):
+        os.dup2(_terminal_to_write_to(null), 2)
     os.closerange(3, control.fileno())
     os.closerange(control.fileno() + 1, os.sysconf("SC_OPEN_MAX"))
     # Where the parent's was another file, its number may soon be that of a connection.
     sys.stdout = sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+
+
+def _terminal_to_write_to(otherwise: int) -> int:
+    """The terminal behind stderr, which is usually open for reading too: what is typed there, passwords included, is not for us."""
+    try:
+        return os.open(os.ttyname(2), os.O_WRONLY | os.O_NOCTTY)
+    except OSError:
+        return otherwise
 
 
 def _give_up_rights(account: pwd.struct_passwd | None, parent: int) -> None:
