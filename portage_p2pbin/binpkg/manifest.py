@@ -88,13 +88,15 @@ class Manifest:
         """Give the manifest line by line.  Entries are forgotten as they are given: call it once."""
         self._settle_hard_links()
         yield HEADING
+        forget, texts = self._entries.pop, self._texts
         for path in sorted(self._entries):
-            entry = self._entries.pop(path)
-            if isinstance(entry, _Finished):
-                yield b"./%b %b\n" % (escape(path), entry.text)
-            else:
+            entry = forget(path)
+            shown = escape(path) if path.translate(None, _SAFE) else path
+            if isinstance(entry, bytes):
                 number, size, digest = _RECORD.unpack(entry)
-                yield b"./%b %b size=%d sha256digest=%b\n" % (escape(path), self._texts[number], size, hexlify(digest))
+                yield b"./%b %b size=%d sha256digest=%b\n" % (shown, texts[number], size, hexlify(digest))
+            else:
+                yield b"./%b %b\n" % (shown, entry.text)
 
     def _claim(self, name: bytes, is_folder: bool = False) -> None:
         """P2.2: a normal name below ``image/``, once, in a folder that came before it.  ``image/`` itself need not be there."""
@@ -143,7 +145,7 @@ class Manifest:
 
 def escape(path: bytes) -> bytes:
     r"""Return `path` with everything that mtree(5) gives a meaning to, and all that is not visible ASCII, as ``\ooo``."""
-    return path if not path.translate(None, _SAFE) else _UNSAFE.sub(lambda match: b"\\%03o" % match[0][0], path)
+    return _UNSAFE.sub(lambda match: b"\\%03o" % match[0][0], path)
 
 
 def _keywords(name: bytes, attributes: Attributes, xattrs: Xattrs) -> bytes:
