@@ -45,8 +45,10 @@ class Seen:
 
 
 def look(file: BinaryIO, read: Callable[[int], Reading]) -> Seen:
-    """Look at a file that nobody changes meanwhile.  `read` is the reading half.  Raises UnavailableError, OSError."""
-    file.seek(0)
+    """Look at a file that was just opened, and that nobody changes meanwhile.  `read` is the reading half.
+
+    Raises UnavailableError, OSError.
+    """
     digests = FileDigests.of(iter(lambda: file.read(_PIECE), b""))
     try:
         return Seen(digests, read(file.fileno()))

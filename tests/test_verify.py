@@ -16,8 +16,9 @@ from portage_p2pbin.kernel.roster import Ruling, RulingKind, Rulings
 from portage_p2pbin.kernel.statements import sign_vote
 from portage_p2pbin.verify import Seen, Verifier, look
 from tests.http_seam import RecordedHttp
+from tests.machine import machine
 from tests.makers import OTHER_CONTENTS, new_key
-from tests.shop import CHANNEL, CPV, DEVELOPER, developers, now, package_bytes, stock
+from tests.shop import CHANNEL, CPV, DEVELOPER, Shop, developers, now, package_bytes, stock
 
 
 def read(file):
@@ -264,3 +265,14 @@ def test_8_a_listed_file_that_is_no_package(desk):
 def test_nothing_is_asked_but_the_votes(desk):
     desk()
     assert desk.http.paths() == [f"/bundles/{desk.entry.bundle}"]
+
+
+def test_the_command_with_everything_real(tmp_path):
+    with Shop(tmp_path) as shop, machine(shop) as here:
+        shelf = shop.shelves[-1]
+        (here.root / "var/lib/p2pbin").mkdir(parents=True, exist_ok=True)
+        with here.popen("p2pbin", "verify", str(shelf.file)) as process:
+            said, trouble = process.communicate(timeout=60)
+        assert (process.returncode, trouble) == (0, "")
+        assert said.count(" * P9.") == 10
+        assert f"/files/{shelf.entry.file}" not in shop.asked
