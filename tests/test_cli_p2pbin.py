@@ -1,6 +1,7 @@
 """The commands of p2pbin, from their arguments to their exit codes; what they do has tests of its own."""
 
 import importlib
+import io
 import json
 import os
 import subprocess
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from portage_p2pbin.binpkg.contents import Reading
+from portage_p2pbin.binpkg.contents import Reading, read_package
 from portage_p2pbin.binpkg.diff import Difference, Kind
+from portage_p2pbin.checks import FileDigests
 from portage_p2pbin.cli.output import Output
 from portage_p2pbin.cli.p2pbin import main
 from portage_p2pbin.cli.site import Site, now
@@ -26,6 +28,7 @@ from portage_p2pbin.net.trust_server import Registered
 from portage_p2pbin.publish import Outcome, Published, publication
 from portage_p2pbin.refusals import Refusal, Refusals
 from portage_p2pbin.register import Registration
+from portage_p2pbin.verify import Seen
 from tests.handmade import METADATA, PACKAGE, Gpkg, archive, folder, member, metadata_archive, with_metadata
 from tests.http_seam import RecordedHttp
 from tests.makers import CHANNEL, REQUEST, contributor, fingerprint, machine_key, roster, vote
@@ -162,6 +165,12 @@ class TestContents:
         assert "\x1b[32;01m+\\x1b[2J\x1b[0m" in out
         assert ("No difference that counts" in out) == (kind is Kind.BENIGN)
 
+    def test_the_gravest_kind_comes_first_and_then_the_path(self, capsys, package, monkeypatch):
+        found = tuple(Difference(f"./image/{name}", kind, "") for name, kind in (("a", Kind.DATA), ("c", Kind.CODE), ("b", Kind.CODE)))
+        monkeypatch.setattr(command("contents"), "explain_sandboxed", lambda a, b: found)
+        assert main(["contents", "--json", "--diff", str(package), str(package)]) == 0
+        assert [one["path"][-1] for one in json.loads(capsys.readouterr().out)["differences"]] == ["b", "c", "a"]
+
     def test_equal_packages_do_not_differ(self, capsys, package):
         assert main(["contents", "--diff", str(package), str(package)]) == 0
         assert "No difference that counts" in capsys.readouterr().out
@@ -226,6 +235,19 @@ class TestVerify:
         assert (found["holds"], found["level"], found["threshold"], found["cpv"]) == (False, 3, 2, shelf.entry.cpv)
         assert found["voices"] == [{"operator": "larry", "role": "trusted"}]
         assert [check["rule"] for check in found["checks"] if check["objection"]] == ["P9.4"]
+
+    def test_what_is_in_the_package_cannot_write_to_the_terminal(self, shelf, gentoo, monkeypatch, capsys):
+        file = shelf.file.rename(gentoo / "\x1b[2J")
+
+        def look(_file, _read):
+            reading = replace(read_package(io.BytesIO(shelf.data)), droppings=("\x1b[2J",))
+            return Seen(FileDigests.of([shelf.data]), reading)
+
+        monkeypatch.setattr(command("verify"), "look", look)
+        assert main(["verify", str(file)]) == 4
+        said = capsys.readouterr()
+        assert "it is not cleaned: \\x1b[2J" in said.out
+        assert "\x1b" not in said.out + said.err
 
     def test_a_file_that_nobody_lists(self, shelf, gentoo, capsys):
         other = gentoo / "other"
