@@ -10,7 +10,6 @@ from __future__ import annotations
 import bz2
 import hashlib
 import io
-import os
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -136,6 +135,10 @@ class Target:
 
     def installed(self, path: str = "file") -> Path:
         return self.gentoo.outside(f"{self.model.place(self.name)}/{path}")
+
+    def recorded(self, key: str) -> str:
+        """What the database of installed packages has for it."""
+        return self.gentoo.read(f"var/db/pkg/app-misc/{self.name}-1/{key}")
 
     def seen(self) -> list[str]:
         """The environment of the programs that pkg_postinst started."""
@@ -334,11 +337,6 @@ def with_garbage(at: Target) -> Gpkg:
     return at.honest.but(image=bz2.compress(at.honest.image) + EVIL, image_name="image.tar.bz2")
 
 
-def with_folder_in_metadata(at: Target) -> Gpkg:
-    keys = [nameless(f"metadata/{key}", value) for key, value in at.model.named(at.name).items()]
-    return at.honest.but(metadata=archive(*keys, folder("metadata/key", uname=b"", gname=b"")))
-
-
 def with_other_prefix(at: Target) -> Gpkg:
     """Portage moves what was built for another prefix, and rewrites that prefix in the files."""
     prefix = "/another/prefix"
@@ -349,8 +347,7 @@ def with_other_prefix(at: Target) -> Gpkg:
 
 
 def with_changed_ebuild(at: Target) -> Gpkg:
-    key = f"{at.name}-1.ebuild"
-    return at.with_metadata(**{key: at.model.named(at.name)[key] + f"touch {at.trace}\n".encode()})
+    return at.with_metadata(**{f"{at.name}-1.ebuild": EVIL})
 
 
 PARTS = {
@@ -364,23 +361,16 @@ PARTS = {
     "unknown-key": Attack(
         lambda at: at.with_metadata(UNKNOWN=EVIL),
         "was voted for",
-        lambda at: at.gentoo.read(f"var/db/pkg/app-misc/{at.name}-1/UNKNOWN") == EVIL.decode(),
+        lambda at: at.recorded("UNKNOWN") == EVIL.decode(),
     ),
     "environment-key": Attack(
         lambda at: at.with_metadata(environment=EVIL),
         "was voted for",
-        lambda at: at.gentoo.read(f"var/db/pkg/app-misc/{at.name}-1/environment") == EVIL.decode(),
+        lambda at: at.recorded("environment") == EVIL.decode(),
     ),
     "other-prefix": Attack(with_other_prefix, "was voted for", lambda at: at.gentoo.read(f"ran-{at.name}") == f"{at.model.eprefix}/file\n"),
-    "changed-ebuild": Attack(with_changed_ebuild, "was voted for", Target.ran),
-    "folder-in-metadata": Attack(
-        with_folder_in_metadata,
-        "it is not a metadata key as Portage writes it (P2.2)",
-        lambda at: there("file", HONEST)(at) and f"app-misc/{at.name}-1" not in at.gentoo.installed(),
-    ),
+    "changed-ebuild": Attack(with_changed_ebuild, "was voted for", lambda at: at.recorded(f"{at.name}-1.ebuild") == EVIL.decode()),
 }
-NOAUTO, UNLISTED = "changed-ebuild", "folder-in-metadata"
-"""Attacks that need an emerge of their own: with FEATURES=noauto, and with an index that somebody else has made."""
 
 ATTACKS = ENVIRONMENTS | IMAGES | PARTS
 
@@ -493,57 +483,15 @@ def _set_up(gentoo: Gentoo, shop: Shop) -> None:
     eventually("p2pbind is up", gentoo.outside("run/p2pbin/p2pbind.sock").exists)
 
 
-@dataclass(frozen=True, slots=True)
-class PackageFolder:
-    """A PKGDIR of the victim into which somebody has put files."""
-
-    gentoo: Gentoo
-    path: str
-
-    def put(self, files: Mapping[str, bytes]) -> None:
-        """Put files there, by package name, and have them listed."""
-        for name, data in files.items():
-            file = self.file(name)
-            file.parent.mkdir(parents=True)
-            file.write_bytes(data)
-        self.gentoo.run(["emaint", "binhost", "--fix"], environment=self.environment)
-
-    def exchange(self, name: str, data: bytes) -> None:
-        """Put other bytes in the place of a file, and list them as whoever fills a server for packages can."""
-        file = self.file(name)
-        old, made = file.read_bytes(), file.stat()
-        index = self.gentoo.read(f"{self.path}/Packages").replace(f"SIZE: {len(old)}\n", f"SIZE: {len(data)}\n")
-        for algorithm in ("md5", "sha1"):
-            index = index.replace(hashlib.new(algorithm, old).hexdigest(), hashlib.new(algorithm, data).hexdigest())
-        self.gentoo.write(f"{self.path}/Packages", index)
-        file.write_bytes(data)
-        os.utime(file, ns=(made.st_atime_ns, made.st_mtime_ns))
-
-    def install(self, *names: str, settings: Mapping[str, str] | None = None) -> None:
-        """Install from it, as Portage alone would."""
-        wanted = [f"app-misc/{name}" for name in names]
-        environment = self.environment | dict(settings or {})
-        print(self.gentoo.emerge("--usepkgonly", "--oneshot", "--keep-going", *wanted, environment=environment, expect=None).output)
-
-    def file(self, name: str) -> Path:
-        return self.gentoo.outside(f"{self.path}/app-misc/{name}/{name}-1-1.gpkg.tar")
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"PKGDIR": f"{self.gentoo.eprefix}/{self.path}"}
-
-
 @pytest.fixture(scope="module")
 def unguarded(scene: Scene) -> Scene:
-    """The victim after all attacks were installed by Portage alone."""
-    packages = PackageFolder(scene.gentoo, "var/cache/unguarded")
-    packages.put({name: scene.shelves[name].data for name in ATTACKS if name != UNLISTED})
-    packages.install(*(name for name in ATTACKS if name not in (NOAUTO, UNLISTED)))
-    packages.install(NOAUTO, settings={"FEATURES": "noauto"})
-    packages = PackageFolder(scene.gentoo, "var/cache/unlisted")
-    packages.put({UNLISTED: packed(scene.targets[UNLISTED].honest).bytes()})
-    packages.exchange(UNLISTED, scene.shelves[UNLISTED].data)
-    packages.install(UNLISTED)
+    """The victim after Portage alone has installed all attacks, whose files somebody has put into PKGDIR."""
+    for name in ATTACKS:
+        package = scene.gentoo.outside(f"var/cache/binpkgs/app-misc/{name}/{name}-1-1.gpkg.tar")
+        package.parent.mkdir(parents=True)
+        package.write_bytes(scene.shelves[name].data)
+    scene.gentoo.run(["emaint", "binhost", "--fix"])
+    print(scene.gentoo.emerge("--usepkgonly", "--oneshot", "--keep-going", *(f"app-misc/{name}" for name in ATTACKS), expect=None).output)
     return scene
 
 
