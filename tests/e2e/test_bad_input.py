@@ -387,7 +387,8 @@ def test_a_killed_fetch(world: World, slow: Member):
 def test_a_killed_daemon(world: World, slow: Member):
     done = killed_in_the_middle(world, slow, start_daemon(slow), kill_daemon=True)
     assert done.code == UNAVAILABLE, done.output
-    said(done.output, "run the command again")
+    said(done.output, "libdice-1.2 is not available now", "it has ended")
+    said(done.output, "Run emerge again", "Portage compiles it")
     check_nothing_placed(slow)
     start_daemon(slow)
     check_next_call_works(world, slow)
