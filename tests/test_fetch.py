@@ -256,6 +256,13 @@ def test_6_a_download_that_nobody_finishes_is_remembered_for_an_hour(bench):
     assert bench.network.forgotten == []  # the next attempt goes on from what is there
 
 
+@pytest.mark.parametrize("rule", ["P9.3", "P9.4", "P9.8", "P9.\x1b[2J"])
+def test_6_what_a_server_calls_its_refusal_is_not_taken_for_a_step_of_ours(bench, rule):
+    """Else whoever answers in the server's place could have a good file left out for good."""
+    bench.network.failure = RefusedError(rule, "https://mirror", "go away")
+    bench.refused("P9.6", "go away", lasting=False)
+
+
 @pytest.mark.parametrize("change", [lambda data: data[:-1], lambda data: data + b"x", lambda data: b""])
 def test_7_a_file_of_another_size_is_refused(bench, change):
     bench.network.file = bench.base / "false"

@@ -1,8 +1,10 @@
 """Real sessions on 127.0.0.x: who sends what, who is asked last, and what happens when peers lie or are silent."""
 
 import socket
+import struct
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 
 import libtorrent
@@ -170,6 +172,39 @@ def test_silent_peers_are_given_up_and_nothing_is_left_running(swarms, torrent):
         with pytest.raises(UnavailableError):
             client.download(torrent, lambda: Sources(peers=[silent.getsockname()]), patience=0.5)
     assert not client.has(torrent.info_hash)
+
+
+@pytest.fixture
+def dripper(torrent, file):
+    """A peer on 127.0.0.7 that has everything and sends it, a few bytes at a time."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.7", 0))
+    listening.listen()
+    threading.Thread(target=drip, args=(listening, torrent, file), daemon=True).start()
+    with listening:
+        yield listening.getsockname()
+
+
+def drip(listening, torrent, file):
+    with suppress(OSError), listening.accept()[0] as peer, peer.makefile("rb") as said:
+        said.read(68)
+        pieces = len(torrent.pieces) // 20
+        peer.sendall(b"\x13BitTorrent protocol" + bytes(8) + bytes.fromhex(torrent.info_hash) + b"-XX0000-dripdripdrip")
+        field = ((1 << pieces) - 1) << -pieces % 8
+        peer.sendall(struct.pack(">IB", 1 + -(-pieces // 8), 5) + field.to_bytes(-(-pieces // 8), "big") + struct.pack(">IB", 1, 1))
+        while (length := struct.unpack(">I", said.read(4))[0]) != 13 or (message := said.read(13))[0] != 6:
+            said.read(length if length != 13 else 0)
+        piece, begin, size = struct.unpack(">III", message[1:])
+        peer.sendall(struct.pack(">IBII", 9 + size, 7, piece, begin))
+        for at in range(0, size, 4):
+            peer.sendall(file.read_bytes()[piece * 16384 + begin :][at : at + 4])
+            time.sleep(0.1)
+
+
+def test_the_origin_is_asked_although_a_peer_sends_next_to_nothing(swarms, torrent, file, dripper):
+    origin = seeding(swarms, 3, torrent, file)
+    got = swarms(4).download(torrent, lambda: Sources(peers=[dripper], origin=at(3, origin)))
+    assert got.file.read_bytes() == file.read_bytes()
 
 
 def test_an_interrupted_download_goes_on_where_it_was(swarms, torrent, file):
