@@ -108,6 +108,17 @@ def test_what_does_not_change_the_digest(other):
     assert digest(other) == digest(PACKAGE)
 
 
+@pytest.mark.parametrize("key", ["NEEDED", "NEEDED.ELF.2"])
+def test_the_order_in_which_elf_files_were_found_does_not_change_the_digest(key):
+    def needed(value: bytes) -> str:
+        return digest(with_metadata(**{key: value}))
+
+    assert needed(b"/a libc.so.6\n/b libc.so.6\n") == needed(b"/b libc.so.6\n/a libc.so.6\n")
+    assert needed(b"/a libc.so.6\n/b libc.so.6\n") != needed(b"/a libc.so.6\n/b libc.so.7\n")
+    assert needed(b"/a libc.so.6\n") != needed(b"/a libc.so.6\n/a libc.so.6\n")
+    assert digest(with_metadata(IUSE=b"b\na\n")) != digest(with_metadata(IUSE=b"a\nb\n"))
+
+
 def test_times_do_not_change_the_digest():
     later = [folder("image", mtime=b"00000000001\0"), *IMAGE[1:]]
     assert digest(PACKAGE.but(image=archive(*later))) == digest(PACKAGE)

@@ -5,7 +5,8 @@ differently.  It trusts nothing in the file, touches nothing but the file, and i
 :mod:`portage_p2pbin.binpkg.sandbox`.
 
 Whoever makes a package chooses everything that is hashed here, and can change without changing the digest only: times, the
-order of members, compression, signatures, the metadata keys in :data:`portage_p2pbin.binpkg.metadata.PER_EVENT`, and what
+order of members, compression, signatures, the metadata keys in :data:`portage_p2pbin.binpkg.metadata.PER_EVENT`, the order of
+lines in those of :data:`~portage_p2pbin.binpkg.metadata.UNORDERED`, and what
 :mod:`portage_p2pbin.binpkg.normalise` forgives. docs/contents-digest.rst specifies the digest so that it can be written again
 from that text.
 """
@@ -20,7 +21,16 @@ from typing import BinaryIO
 from portage_p2pbin.binpkg import environment
 from portage_p2pbin.binpkg.container import open_package
 from portage_p2pbin.binpkg.manifest import Manifest
-from portage_p2pbin.binpkg.metadata import CLEANED_KEYS, ENVIRONMENT, PER_EVENT, check_event_keys, ebuild_name, texts, unpack_environment
+from portage_p2pbin.binpkg.metadata import (
+    CLEANED_KEYS,
+    ENVIRONMENT,
+    PER_EVENT,
+    check_event_keys,
+    ebuild_name,
+    in_order,
+    texts,
+    unpack_environment,
+)
 from portage_p2pbin.binpkg.normalise import FIRST_BYTES, PYC, needs_whole, normalise
 from portage_p2pbin.binpkg.tar import FILE, Member, TarReader
 
@@ -88,7 +98,7 @@ def _add_metadata(manifest: Manifest, stored: Mapping[str, bytes]) -> list[str]:
     ebuild = stored[ebuild_name(stored)]
     text = unpack_environment(stored)
     variables = environment.parse(text)
-    hashed = {key: value for key, value in stored.items() if key not in PER_EVENT | CLEANED_KEYS}
+    hashed = {key: in_order(key, value) for key, value in stored.items() if key not in PER_EVENT | CLEANED_KEYS}
     hashed[ENVIRONMENT] = variables.hashed(ebuild)
     for key, value in hashed.items():
         manifest.add_metadata(key, value)

@@ -28,6 +28,9 @@ CLEANED_KEYS = frozenset(("FEATURES", "PKGUSE", "REPO_REVISIONS"))
 
 ENVIRONMENT = "environment.bz2"
 
+UNORDERED = frozenset(("NEEDED", "NEEDED.ELF.2"))
+"""Keys with a line for each ELF file, in the order in which the builder's file system happened to list them."""
+
 _KEY = re.compile(r"[A-Za-z0-9_+][A-Za-z0-9_+.-]{0,149}").fullmatch
 _DIGITS = re.compile(rb"[0-9]{1,18}\n?").fullmatch
 
@@ -82,6 +85,11 @@ def unpack_environment(metadata: Mapping[str, bytes]) -> bytes:
     if len(text) > LARGEST_ENVIRONMENT or not decompressor.eof or decompressor.unused_data:
         raise RefusedError("P2.4", ENVIRONMENT, f"it is not one bzip2 stream of at most {LARGEST_ENVIRONMENT} bytes")
     return text
+
+
+def in_order(key: str, value: bytes) -> bytes:
+    """Return what of the key is hashed: its value, with the lines in byte order where their order says nothing."""
+    return b"\n".join(sorted(value.split(b"\n"))) if key in UNORDERED else value
 
 
 def texts(metadata: Mapping[str, bytes]) -> dict[str, str]:
