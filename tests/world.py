@@ -53,6 +53,9 @@ lan_discovery = false
 hold_every = 1.0
 # As over a real line: no peer is so fast that the others have nothing to do.
 upload = 1000000
+
+[limits]
+stall = 10.0
 """
 
 
