@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
-from portage_p2pbin.cli.levels import named
+from portage_p2pbin.cli.levels import named, voters, voters_json
 from portage_p2pbin.cli.output import Output, standard_output
 from portage_p2pbin.cli.site import Site, now
 from portage_p2pbin.explain import Apart, Explainer, Explanation, Listed
@@ -15,8 +15,8 @@ from portage_p2pbin.gentoo.record import Record, find_record, recorded
 from portage_p2pbin.gentoo.settings import read_settings
 from portage_p2pbin.kernel.difference import Difference
 from portage_p2pbin.kernel.errors import ExitCode, UnavailableError, printable
-from portage_p2pbin.kernel.trust import Electorate, Voice
-from portage_p2pbin.net.trust_server import SaidBuild, SaidVoice
+from portage_p2pbin.kernel.trust import Electorate
+from portage_p2pbin.net.trust_server import SaidBuild
 from portage_p2pbin.refusals import Refusals
 
 MOST_DIFFERENCES = 20
@@ -78,7 +78,7 @@ def _show_listed(listed: Listed, output: Output) -> None:
         output.good(f"offered: {named(listed.entry.level)}, and your threshold for it is {listed.threshold:d}")
     fields: dict[str, str] = {"build key": listed.entry.build_key, "contents": listed.entry.contents}
     if listed.judgement is not None:
-        fields["votes that count"] = _voices(listed.judgement.voices)
+        fields["votes that count"] = voters(listed.judgement.voices)
         if listed.judgement.set_aside:
             fields["votes set aside"] = "; ".join(sorted({one.reason for one in listed.judgement.set_aside}))
     output.fields(fields)
@@ -112,12 +112,7 @@ def _show_said(build: SaidBuild, found: Explanation, output: Output) -> None:
     for variant in build.variants:
         listed = "listed" if variant.listed else "not listed"
         contents = variant.contents or "a result that is not public yet"
-        output.text(f"    {contents}: {named(variant.level)}, {listed}; {_voices(variant.voices)}")
-
-
-def _voices(voices: Iterable[Voice | SaidVoice]) -> str:
-    """`alice (trusted), bob (untrusted)`, each operator once."""
-    return ", ".join(dict.fromkeys(f"{one.operator} ({one.role.value})" for one in voices)) or "no vote that counts"
+        output.text(f"    {contents}: {named(variant.level)}, {listed}; {voters(variant.voices)}")
 
 
 def _as_json(found: Explanation) -> Mapping[str, object]:
@@ -137,7 +132,7 @@ def _listed_json(listed: Listed) -> Mapping[str, object]:
         "threshold": int(listed.threshold),
         "offered": not listed.objection,
         "objection": listed.objection,
-        "judged": None if judgement is None else {"level": judgement.level, "voices": _voices_json(judgement.voices)},
+        "judged": None if judgement is None else {"level": judgement.level, "voices": voters_json(judgement.voices)},
         "setAside": [] if judgement is None else [one.reason for one in judgement.set_aside],
         "apart": None if apart is None else {"request": _apart_json(apart.request), "environment": _apart_json(apart.environment)},
     }
@@ -147,15 +142,11 @@ def _said_json(build: SaidBuild) -> Mapping[str, object]:
     variants = [
         {
             "contents": one.contents, "level": one.level, "listed": one.listed, "definition": one.definition,
-            "voices": _voices_json(one.voices),
+            "voices": voters_json(one.voices),
         }
         for one in build.variants
     ]  # fmt: skip
     return {"buildKey": build.build_key, "level": build.level, "requests": build.requests, "variants": variants}
-
-
-def _voices_json(voices: Iterable[Voice | SaidVoice]) -> list[Mapping[str, object]]:
-    return [{"operator": one.operator, "role": one.role.value} for one in voices]
 
 
 def _apart_json(differences: tuple[Difference, ...]) -> list[Mapping[str, object]]:

@@ -8,14 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from portage_p2pbin.binpkg.sandbox import read_sandboxed
-from portage_p2pbin.cli.levels import named
+from portage_p2pbin.cli.levels import named, voters, voters_json
 from portage_p2pbin.cli.output import Output, standard_output
 from portage_p2pbin.cli.package_file import opened
 from portage_p2pbin.cli.progress import progress
 from portage_p2pbin.cli.site import Site, now
 from portage_p2pbin.gentoo.settings import read_settings
 from portage_p2pbin.kernel.errors import ExitCode, RefusedError, printable
-from portage_p2pbin.kernel.trust import Judgement
 from portage_p2pbin.verify import Seen, Verification, Verifier, look
 
 
@@ -54,12 +53,7 @@ def _show(path: Path, found: Verification, output: Output) -> None:
         else:
             output.good(f"{check.rule} {check.claim}")
     if found.judgement is not None:
-        output.good(f"{named(found.judgement.level)}; {_voices(found.judgement)}")
-
-
-def _voices(judgement: Judgement) -> str:
-    """`alice (trusted), bob (untrusted)`, each operator once."""
-    return ", ".join(dict.fromkeys(f"{one.operator} ({one.role.value})" for one in judgement.voices)) or "no vote that counts"
+        output.good(f"{named(found.judgement.level)}; {voters(found.judgement.voices)}")
 
 
 def _as_json(found: Verification) -> Mapping[str, object]:
@@ -69,7 +63,7 @@ def _as_json(found: Verification) -> Mapping[str, object]:
         "listed": found.entry.as_json(),
         "threshold": int(found.threshold),
         "level": None if judgement is None else judgement.level,
-        "voices": [] if judgement is None else [{"operator": one.operator, "role": one.role.value} for one in judgement.voices],
+        "voices": [] if judgement is None else voters_json(judgement.voices),
         "holds": not found.failed,
         "checks": [{"rule": one.rule, "claim": one.claim, "objection": one.objection} for one in found.checks],
     }
