@@ -142,7 +142,9 @@ class Gatekeeper:
 
         def find() -> Listing:
             settings = read_settings(paths.eprefix, environment)
-            location = settings.repository(host, channel).location
+            section = settings.repository(host, channel)
+            # A stranger's call neither knows root's environment nor may it remove what that allows.
+            location = section.location if call.caller.trusted else None
             allowed = Allowed(settings.thresholds, Refusals(paths.refused), now)
             with self._readable(host, call) as repository:
                 return Listing(allowed.entries(repository, channel), location)

@@ -19,6 +19,7 @@ from portage_p2pbin.cli import fetch as command
 from portage_p2pbin.config import Paths, load
 from portage_p2pbin.daemon import MOST_STRANGERS, Caller, _caller, _ThroughDaemon, connect, daemon_status, sharing
 from portage_p2pbin.gatekeeper import Call
+from portage_p2pbin.gentoo.settings import read_settings
 from portage_p2pbin.kernel.errors import RefusedError, SettingsError, UnavailableError
 from portage_p2pbin.kernel.model import Address
 from portage_p2pbin.kernel.torrent import read_torrent
@@ -313,6 +314,19 @@ def test_another_users_thresholds_are_not_the_daemons(here, shop):
         listed = (here.dest / "answer").read_bytes()
         code, answer = fetch_as_nobody(here, "Packages", P2PBIN_TRUST="1", FEATURES="binpkg-request-signature")
         assert (code, answer.read_bytes()) == (0, listed)
+
+
+@root_only
+def test_another_user_has_no_cached_package_removed(served):
+    """What is listed for root may depend on root's environment, and the call of a stranger knows nothing of that."""
+    assert served.fetch("Packages")[0] == 0
+    cached = "app-misc/hello-1.0-00000000000000000000.gpkg.tar"
+    location = read_settings(served.root, {}).repositories[0].location
+    (location / cached).parent.mkdir(parents=True)
+    (location / cached).touch()
+    assert fetch_as_nobody(served, "Packages")[0] == 0
+    assert (location / cached).exists()
+    assert f"{cached} is no longer listed" in served.fetch("Packages")[1]
 
 
 def test_who_calls_is_told_by_the_kernel():
