@@ -65,7 +65,7 @@ def all_entries(repository: Repository, channel: Channel) -> Iterator[Entry]:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What is to be listed, and where Portage keeps the files of this channel."""
+    """What is to be listed, and where Portage keeps the files of this channel; None where nothing is to be removed there."""
 
     entries: Sequence[Entry] = ()
     location: Path | None = None
@@ -133,9 +133,10 @@ def _timestamp(answer: bytes) -> int:
 
 
 def write_empty(uri: str, file: int, environment: Mapping[str, str]) -> None:
-    """Write an index that lists nothing into the open `file`, whatever it holds: for a call that got no other answer.  Raises OSError.
+    """Write an index that lists nothing into the open `file`, whatever it holds: for a call that got no other answer.
 
-    It is noted as given, where this user may: else a later answer that says what an earlier one said would be taken for old.
+    It is noted as given, where this user may and can: else a later answer that says what an earlier one said would be taken for
+    old.  Raises OSError if `file` cannot be written.
     """
     now = datetime.now(UTC)
     base, _, name = uri.rpartition("/")
@@ -143,7 +144,8 @@ def write_empty(uri: str, file: int, environment: Mapping[str, str]) -> None:
         host, channel = split_uri(base)
         paths = Paths(eprefix_of(environment))
         text = Answers(paths.listings / f"{host}_{channel}", now, writable=os.access(paths.state, os.W_OK)).next(())
-    except SettingsError:
+    except (SettingsError, OSError):
+        # With a full disk it cannot be noted, but emerge goes on.
         text = packages_text((), int(now.timestamp()))
     os.ftruncate(file, 0)
     os.pwrite(file, gzip.compress(text, mtime=0) if name == "Packages.gz" else text, 0)

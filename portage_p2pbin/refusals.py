@@ -39,8 +39,8 @@ class Refusal:
     until: datetime | None
 
     def holds(self, now: datetime) -> bool:
-        """Is it still left out?"""
-        return self.until is None or now < self.until
+        """Is it still left out?  One of a time when the clock was ahead is not: an hour would become years."""
+        return self.until is None or now < self.until <= now + UNAVAILABLE_FOR
 
 
 class Refusals:

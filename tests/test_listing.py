@@ -167,6 +167,13 @@ def test_an_index_that_nobody_answered_is_empty_and_newer_than_what_was_served(t
     assert gzip.decompress(empty(tmp_path, "p2pbin://example.org/amd64-test/Packages.gz")) == found
 
 
+def test_where_it_cannot_be_noted_an_empty_index_is_still_an_answer(tmp_path):
+    """Emerge crashes without one: with a full disk, say."""
+    assert Paths(tmp_path).may_write()
+    Paths(tmp_path).listings.touch()  # no folder can be made here
+    assert b"PACKAGES: 0\n" in empty(tmp_path, "p2pbin://example.org/amd64-test/Packages")
+
+
 @pytest.mark.parametrize("uri", ["p2pbin://example.org/Packages", "https://example.org/x/Packages", "p2pbin://../../Packages"])
 def test_an_odd_address_gets_an_empty_index_and_writes_nothing_else(tmp_path, uri):
     assert b"PACKAGES: 0\n" in empty(tmp_path, uri)

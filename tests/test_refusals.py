@@ -31,6 +31,12 @@ def test_a_bad_file_stays_out_and_an_unavailable_one_comes_back(refusals):
     assert refusals.read(NOW + timedelta(minutes=60)) == (BAD,)
 
 
+def test_a_clock_that_was_ahead_does_not_make_an_hour_a_year(refusals):
+    ahead = NOW + timedelta(days=365)
+    refusals.add(replace(GONE, until=ahead + timedelta(hours=1)), ahead)
+    assert refusals.read(NOW) == ()
+
+
 def test_one_file_stands_once(refusals):
     refusals.add(BAD, NOW)
     refusals.add(replace(BAD, reason="again"), NOW)
