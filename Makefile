@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 READY := $(VENV)/.ready
 
-.PHONY: venv check-machine demo test lint guards reproduce wheel clean
+.PHONY: venv check-machine demo test lint guards bench fuzz reproduce wheel clean
 
 venv: $(READY)
 
@@ -35,6 +35,15 @@ lint: venv
 MODULES ?= $(wildcard portage_p2pbin/kernel/*.py)
 guards: venv
 	$(VENV)/bin/python -m tests.guards $(MODULES)
+
+# Everything that is measured, in its short form: figure, goal, met or not.
+bench: venv
+	$(VENV)/bin/python -m bench
+
+# Changes packages at random for SECONDS: is each change refused or hashed?
+SECONDS ?= 60
+fuzz: venv
+	$(VENV)/bin/python -m tests.fuzz_packages $(SECONDS)
 
 # Real upstream projects, each built twice in surroundings as different as can be: is the contents digest equal?  As root, and ONLY="hello tree".
 reproduce: check-machine
