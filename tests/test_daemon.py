@@ -229,6 +229,14 @@ def test_what_an_earlier_call_left_is_removed(served, shop):
     assert leftovers(served) == {"package"}
 
 
+def test_in_a_folder_of_everybody_nobody_else_can_be_first(served):
+    """Portage wants the index in /tmp, where another user could put something in our way and so crash emerge."""
+    served.dest.chmod(0o1777)
+    (served.dest / ".answer.p2pbin").mkdir()
+    assert served.fetch("Packages") == (0, "")
+    assert leftovers(served) == {"answer", ".answer.p2pbin"}
+
+
 def test_a_second_daemon_is_not_started(here):
     with here.daemon(), here.popen("p2pbind") as second:
         assert "another p2pbind" in second.communicate()[1]

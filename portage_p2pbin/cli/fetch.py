@@ -6,11 +6,12 @@ whoever called, and gives it its name only when the gatekeeper says that everyth
 before, DEST is as it was.
 """
 
-# ruff: noqa: PTH105, PTH108, PTH118, PTH119, PTH120
+# ruff: noqa: PTH105, PTH108, PTH116, PTH118, PTH119, PTH120
 from __future__ import annotations
 
 import os
 import socket
+import stat
 import sys
 from json import dumps, loads
 
@@ -51,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(USAGE)
         return _SETTINGS
     uri, destination = arguments
-    temporary = os.path.join(os.path.dirname(destination), f".{os.path.basename(destination)}.p2pbin")
+    temporary = _temporary(destination)
     try:
         return _fetch(uri, destination, temporary)
     except KeyboardInterrupt:
@@ -75,6 +76,20 @@ def _fetch(uri: str, destination: str, temporary: str) -> int:
         sys.stderr.write(f" * {error.filename or destination}: {error.strerror or error}\n")
         return _SETTINGS
     return code
+
+
+def _temporary(destination: str) -> str:
+    """A name beside the destination: always the same one, so that nothing piles up.
+
+    In a folder that everybody may write to, such as /tmp, where Portage wants the index, it is one that nobody can guess: another
+    user could have put a folder there.
+    """
+    folder, name = os.path.split(destination)
+    try:
+        secret = f".{os.urandom(8).hex()}" if os.stat(folder or ".").st_mode & stat.S_IWOTH else ""
+    except OSError:
+        secret = ""
+    return os.path.join(folder, f".{name}{secret}.p2pbin")
 
 
 def _create(temporary: str) -> int:
