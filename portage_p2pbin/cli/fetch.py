@@ -6,7 +6,7 @@ whoever called, and gives it its name only when the gatekeeper says that everyth
 before, DEST is as it was.
 """
 
-# ruff: noqa: PTH105, PTH108, PTH116, PTH118, PTH119, PTH120
+# ruff: noqa: PTH105, PTH108, PTH116, PTH118, PTH120
 from __future__ import annotations
 
 import os
