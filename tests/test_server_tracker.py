@@ -140,6 +140,16 @@ def test_one_address_has_only_so_many_peers(swarms):
     assert b"failure" not in announce(swarms, port=3)
 
 
+def test_an_ipv6_network_counts_as_one_address(swarms):
+    """A user is given 2**64 addresses, with which it could else fill every swarm."""
+    for number in (1, 2):
+        assert b"failure" not in announce(swarms, f"2001:db8:0:1::{number}")
+    assert announce(swarms, "2001:db8:0:1:ffff::3") == failed("too many peers already")
+    announce(swarms, "2001:db8:0:1::1", event="stopped")
+    assert b"failure" not in announce(swarms, "2001:db8:0:1:ffff::3")
+    assert b"failure" not in announce(swarms, "2001:db8:0:2::1")
+
+
 def test_a_swarm_has_only_so_many_peers(swarms, clock):
     for number in range(5):
         announce(swarms, f"127.0.0.{number + 10}")

@@ -38,6 +38,11 @@ class Key(NamedTuple):
     packed: bytes
     port: int
 
+    @property
+    def sender(self) -> bytes:
+        """What counts as one sender: an IPv4 address, or the /64 network that an IPv6 user is given as a whole."""
+        return self.packed if len(self.packed) == 4 else self.packed[:8]
+
 
 @dataclass(slots=True)
 class Peer:
@@ -96,7 +101,7 @@ class Swarms:
             if key not in swarm and not self._room(torrent, key):
                 return failure("too many peers already")
             if key not in swarm:
-                self._addresses[torrent, key.packed] += 1
+                self._addresses[torrent, key.sender] += 1
             self._completed[torrent] += event == b"completed"
             expires = self._clock() + 2 * self._settings.interval
             swarm[key] = Peer(expires, is_seed, key.packed + key.port.to_bytes(2, "big"))
@@ -114,14 +119,14 @@ class Swarms:
 
     def _room(self, torrent: bytes, key: Key) -> bool:
         self._expire(torrent)
-        few = self._addresses[torrent, key.packed] < self._settings.peers_per_address
+        few = self._addresses[torrent, key.sender] < self._settings.peers_per_address
         return few and len(self._swarms[torrent]) < self._settings.peers
 
     def _remove(self, torrent: bytes, key: Key) -> None:
         if self._swarms[torrent].pop(key, None) is not None:
-            self._addresses[torrent, key.packed] -= 1
-            if not self._addresses[torrent, key.packed]:
-                del self._addresses[torrent, key.packed]
+            self._addresses[torrent, key.sender] -= 1
+            if not self._addresses[torrent, key.sender]:
+                del self._addresses[torrent, key.sender]
 
     def _expire(self, torrent: bytes) -> None:
         now = self._clock()
