@@ -19,7 +19,7 @@ from typing import BinaryIO, cast
 
 from portage_p2pbin.binpkg.compression import SUFFIXES, unpacked
 from portage_p2pbin.binpkg.metadata import MetadataBounds
-from portage_p2pbin.binpkg.tar import FILE, SMALL_BUFFER, Member, Owner, Source, TarReader
+from portage_p2pbin.binpkg.tar import FILE, Member, Owner, Source, TarReader
 from portage_p2pbin.kernel.errors import RefusedError
 
 LARGEST_MANIFEST = 16 << 10
@@ -92,7 +92,7 @@ class Gpkg:
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self._tar = TarReader(cast(Source, file), "the package", SMALL_BUFFER)
+        self._tar = TarReader(cast(Source, file), "the package")
         self._members = iter(self._tar)
         self._parts: list[GpkgPart] = []
         self.folder = ""

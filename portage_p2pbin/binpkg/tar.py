@@ -37,11 +37,6 @@ MOST_ATTRIBUTES = 10_000
 """Different combinations of type, mode and owner in one archive; a real one has some tens."""
 
 _BUFFER = 1 << 20
-"""What is read of a stream at a time; more is not faster."""
-
-SMALL_BUFFER = 1 << 18
-"""For archives with few members: the kernel takes a quarter of a millisecond to give away a megabyte."""
-
 _READ_AHEAD = 1 << 16
 """A member's first piece is at least this long, or the whole member, so that a normaliser sees the start of a file at once."""
 
@@ -119,16 +114,16 @@ class TarReader:
     """Iterate over the members of the tar stream in `source`; :meth:`take` gives the content of the current one.
 
     Raises :class:`RefusedError` ``P2.2`` where a writer would have written something else.  `what` names the stream in
-    messages, `buffer` is the number of bytes to keep of it.  The whole content of each member has to be taken before the next one.
+    messages.  The whole content of each member has to be taken before the next one.
     """
 
     _long_owner = (b"0000000\0", b"")
     """Mode and owner in the header before a long name."""
 
-    def __init__(self, source: Source, what: str, buffer: int = _BUFFER) -> None:
+    def __init__(self, source: Source, what: str) -> None:
         self._source = source
         self._what = what
-        self._buffer = bytearray(buffer)
+        self._buffer = bytearray(_BUFFER)
         self._view = memoryview(self._buffer)
         self._at = self._filled = 0
         self._header_at = self._read = 0
