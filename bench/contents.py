@@ -51,7 +51,7 @@ MEMORY, MEMORY_PER_ENTRY = 32 << 20, 350
 STARTS, IN_DAEMON = 1.5, 5.0
 """The goals: most times the short way, bytes, bytes an entry, times the interpreter's start, milliseconds."""
 
-COMMAND = "import sys; from portage_p2pbin.cli.p2pbin import main; "
+COMMAND = "import sys, portage_p2pbin.cli.commands.contents; from portage_p2pbin.cli.p2pbin import main; "
 
 PEAK = """
 import sys
