@@ -129,7 +129,9 @@ def found(root: Path) -> Iterator[tuple[str, ...]]:
     for path in [root, *root.rglob("*")]:
         status = path.lstat()
         name = "image" if path == root else f"image/{path.relative_to(root)}"
-        content = str(path.readlink()) if path.is_symlink() else sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        content = sha256(path.read_bytes()).hexdigest() if stat.S_ISREG(status.st_mode) else ""
+        if stat.S_ISLNK(status.st_mode):
+            content = os.readlink(path)  # noqa: PTH115 - as it is: a Path would drop slashes
         inodes.setdefault(status.st_ino, []).append(name)
         if path != root:
             yield name, stat.filemode(status.st_mode), str(status.st_uid), str(status.st_gid), content
