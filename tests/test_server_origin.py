@@ -10,14 +10,14 @@ import pytest
 
 from p2pbin_server.differences import differences, manifest_path
 from p2pbin_server.offers import offer
-from p2pbin_server.origin import Origin, check_package
+from p2pbin_server.origin import INTAKES, STRANGERS, Origin, check_package, next_offers
 from p2pbin_server.reader import reader
 from p2pbin_server.settings import read_address
-from p2pbin_server.store.rows import OfferState
+from p2pbin_server.store.rows import Offer, OfferState
 from portage_p2pbin.binpkg.contents import Reading, read_package
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
 from portage_p2pbin.kernel.index import file_name
-from portage_p2pbin.kernel.model import Address, ContentsDigest, Sha256
+from portage_p2pbin.kernel.model import Address, ContentsDigest, InfoHash, PublicKey, Sha256
 from portage_p2pbin.kernel.torrent import make_torrent
 from portage_p2pbin.net.attempt import Sources
 from portage_p2pbin.net.swarm import Swarm, SwarmSettings
@@ -248,6 +248,37 @@ def test_a_stop_does_not_wait_for_a_publisher_and_the_offer_stays(rig, package):
         assert not stopping.is_alive()
     with rig.store.reading() as transaction:
         assert transaction.offer(TORRENT.info_hash).state is OfferState.WAITING
+
+
+def offered(provider, number):
+    return Offer(InfoHash(f"{number:040x}"), FILE, b"", 1, provider, "127.0.0.8", 1, OfferState.WAITING, "", number)
+
+
+def test_strangers_cannot_keep_every_intake_busy():
+    """Whoever registers enough keys, and then sends nothing, would else keep everybody's packages out."""
+    strangers = [offered(PublicKey(f"{number:064x}"), number) for number in range(9)]
+    trusted = offered(PublicKey("f" * 64), 99)
+    known = {trusted.provider}
+    assert next_offers([*strangers, trusted], set(), known) == [trusted, *strangers[:STRANGERS]]
+    busy = {one.provider for one in strangers[:STRANGERS]}
+    assert next_offers([*strangers, trusted], busy, known) == [trusted]
+    assert next_offers([trusted, trusted], set(), known) == [trusted]
+    several = [offered(PublicKey(f"a{number:063x}"), number) for number in range(9)]
+    assert next_offers(several, set(), {one.provider for one in several}) == several[:INTAKES]
+
+
+def test_a_publisher_that_sends_drop_by_drop_is_left(rig, package, monkeypatch):
+    monkeypatch.setattr("p2pbin_server.origin.SLOWEST", len(DATA))
+    rig.service = replace(rig.service, settings=replace(rig.service.settings, origin=replace(rig.service.settings.origin, patience=2)))
+    with Swarm(package.parent / "slow", SwarmSettings(listen="127.0.0.8:26881", upload=17_000)) as slow:
+        slow.seed(TORRENT, package)
+        rig.cast(SIGNED)
+        with rig.store.writing() as transaction:
+            where = Address("127.0.0.8", slow.port)
+            offer(transaction, rig.electorate, SIGNED.signer, SIGNED.envelope.digest, TORRENT, where, rig.service.rules, rig.bounds())
+        with origin_of(rig):
+            found = settled(rig)
+    assert (found.state, "bytes a second" in found.reason) == (OfferState.REFUSED, True), found.reason
 
 
 def test_two_sides_of_a_clash_are_compared_by_their_manifests(tmp_path):

@@ -11,7 +11,9 @@ import json
 import os
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Iterable, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,11 +36,17 @@ from portage_p2pbin.kernel.model import InfoHash, PublicKey, Sha1, Sha256
 from portage_p2pbin.kernel.statements import SignedVote
 from portage_p2pbin.kernel.torrent import Torrent, read_torrent
 from portage_p2pbin.kernel.wire import MOST_TEXT
-from portage_p2pbin.net.attempt import Sources
+from portage_p2pbin.net.attempt import OnProgress, Sources
 from portage_p2pbin.net.swarm import Swarm, SwarmSettings, make_torrent
 
 INTAKES = 4
 """Packages taken in at the same time, each from another provider."""
+
+STRANGERS = 2
+"""Of these, those of providers who are not on the roster: anybody can register a key, offer something and send nothing."""
+
+SLOWEST = 16 * 1024
+"""Bytes a second that a provider must send on the whole; an upload of 1 Mbit/s is eight times as fast."""
 
 LOOK = 10.0
 """Seconds after which the origin looks for work without being woken."""
@@ -77,9 +85,9 @@ class Origin(threading.Thread):
                 running = {provider: task for provider, task in running.items() if not _is_done(task)}
                 with self._service.store.reading() as transaction:
                     waiting = transaction.open_offers()
-                for offer in waiting:
-                    if offer.provider not in running and len(running) < INTAKES:
-                        running[offer.provider] = pool.submit(self._take_in, offer)
+                known = self._service.voters.at(self._service.clock()).roster.by_key().keys()
+                for offer in next_offers(waiting, running.keys(), known):
+                    running[offer.provider] = pool.submit(self._take_in, offer)
                 self._service.offered.wait(LOOK)
 
     def seed_listed(self) -> None:
@@ -120,16 +128,25 @@ class Origin(threading.Thread):
         if signed is None:  # guard: twice, since offers.py has looked for it
             raise RefusedError("P10.5", f"offer of {torrent.name}", "its vote is not here")
         sources = Sources([(offer.address, offer.port)])
-        download = self._swarm.download(torrent, lambda: sources, self._check_closing, float(self._service.settings.origin.patience))
+        patience = float(self._service.settings.origin.patience)
+        download = self._swarm.download(torrent, lambda: sources, self._watch(torrent, patience), patience)
         with self._service.store.writing() as transaction:
             transaction.set_offer(offer.info_hash, OfferState.CHECKING)
         with download.file.open("rb") as file:
             checked = check_package(download.file, file, torrent, signed, self._reader)
             self._keep(download.file, file, offer, signed, checked)
 
-    def _check_closing(self, _done: int, _peers: int) -> None:
-        if self._closing.is_set():
-            raise UnavailableError("The origin", "the server is being stopped")
+    def _watch(self, torrent: Torrent, patience: float) -> OnProgress:
+        """What ends a download: that the server is being stopped, or that it lasts too long, however steadily something comes."""
+        deadline = time.monotonic() + patience + torrent.size / SLOWEST
+
+        def watch(_done: int, _peers: int) -> None:
+            if self._closing.is_set():
+                raise UnavailableError("The origin", "the server is being stopped")
+            if time.monotonic() > deadline:
+                raise UnavailableError(torrent.name, f"it came with less than {SLOWEST} bytes a second")
+
+        return watch
 
     def _keep(self, download: Path, file: BinaryIO, offer: Offer, signed: SignedVote, checked: Checked) -> None:
         """Store a package that was checked, if none has come in meanwhile; its manifest in any case, for clashes (P6.5)."""
@@ -148,6 +165,17 @@ class Origin(threading.Thread):
             digests = checked.sha256, checked.sha1, offer.size, offer.info_hash
             stored = StoredFile(*digests, *build, signed.vote.contents, checked.metadata, offer.provider, offer.address, seconds(now))
             transaction.add_file(stored)
+
+
+def next_offers(waiting: Iterable[Offer], running: Set[PublicKey], known: Set[PublicKey]) -> list[Offer]:
+    """Which of the `waiting` offers to take in besides those of `running`: providers who are `known` first, one offer of each."""
+    chosen: dict[PublicKey, Offer] = {}
+    for offer in sorted(waiting, key=lambda one: one.provider not in known):
+        busy = running | chosen.keys()
+        has_room = len(busy) < INTAKES and (offer.provider in known or len(busy - known) < STRANGERS)
+        if has_room and offer.provider not in busy:
+            chosen[offer.provider] = offer
+    return list(chosen.values())
 
 
 def _is_done(task: Future[None]) -> bool:
