@@ -88,8 +88,9 @@ def _work_on(site: Site, settings: BuilderSettings) -> None:
 def _work(site: Site, settings: BuilderSettings) -> bool:
     """Do one job.  False if there is none."""
     eprefix, output = site.config.paths.eprefix, standard_output()
-    key = load_machine_key(site.config.paths.machine_key)
     with site.trust_server() as server, sharing(site.config) as seeder:
+        # Only now, since a network half of our own is a copy of this process as it was before.
+        key = load_machine_key(site.config.paths.machine_key)
         publisher = Publisher(
             folder=site.config.paths.publishing, channel=site.repository.channel, server=server, seeder=seeder, key=key,
             rules=SharingRules(site.config.publish.exclude, socket.gethostname().partition(".")[0]), patience=PATIENCE, tell=output.good,
