@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import random
 from collections.abc import Iterator
 from unittest import mock
@@ -73,6 +74,20 @@ def test_the_loop_is_what_reads_files_that_are_alike():
 )
 def test_what_is_unlike_is_read_or_refused_as_by_the_other_reader(other):
     assert both(*ALIKE[:2], other, *ALIKE[2:])
+
+
+def test_files_that_share_a_prefix_are_not_read_without_it():
+    inside = "image/" + "d" * 60
+    shared = [member(name * 50, name, prefix=inside.encode(), mode=b"0000600\0") for name in (b"m", b"n")]
+    found = both(folder(inside), *shared)
+    assert isinstance(found, bytes)
+    assert b"./" + inside.encode() + b"/" + b"n" * 50 + b" " in found
+
+
+def test_content_that_was_not_taken_is_not_read_as_headers():
+    tar = TarReader(io.BytesIO(archive(*IMAGE[:2], member("image/usr/x", ALIKE[0]))), "image")
+    assert [found.name for found in itertools.islice(tar, 3)][-1] == b"image/usr/x"
+    assert list(tar.repeats()) == []
 
 
 def test_many_files_that_end_anywhere_in_the_buffer():

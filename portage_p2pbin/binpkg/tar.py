@@ -193,7 +193,7 @@ class TarReader:
         self._magic = rest[:8]
         key = (kind, mode, ids, rest)
         attributes = self._attributes.get(key) or self._new_attributes(key)
-        if kind == FILE and attributes is not self._usual.attributes and link == _NO_LINK and prefix == _NO_PREFIX:
+        if kind == FILE and attributes is not self._usual.attributes and prefix == _NO_PREFIX:
             self._usual = self._as_usual(attributes)
         name = self._name(name, long_name, prefix, kind)
         link = b"" if link == _NO_LINK else self._link(link, long_link)
