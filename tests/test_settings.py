@@ -179,6 +179,12 @@ def threshold(eprefix, rules, cpv=GLIBC, slot="2.2", repository="gentoo"):
     return read_settings(eprefix, {}).thresholds.for_(cpv, slot, repository)
 
 
+@pytest.mark.parametrize("rule", ["*/*::gentoo 6", "*/*:2.2 6", "=app-misc/hello-1* 6"])
+def test_one_odd_name_in_an_index_breaks_no_rule(eprefix, rule):
+    """Portage knows no such package; else everybody with such a rule would be left without an index."""
+    assert threshold(eprefix, f"{rule}\n", Cpv("app-misc/hello-1-2")) in (Level(1), Level(3))
+
+
 def test_without_a_rule_the_default_counts(eprefix):
     assert read_settings(eprefix, {}).thresholds.for_(GLIBC, "2.2", "gentoo") == Level(3)
     assert threshold(eprefix, "sys-apps/* 1\n") == Level(3)

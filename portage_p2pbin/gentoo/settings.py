@@ -19,7 +19,7 @@ from typing import Any
 from portage.binrepo.config import BinRepoConfigLoader
 from portage.const import GLOBAL_CONFIG_PATH
 from portage.dep import Atom, extended_cp_match, match_from_list
-from portage.exception import InvalidAtom, PortageException
+from portage.exception import InvalidAtom, InvalidData, PortageException
 from portage.util import _recursive_file_list, getconfig
 from portage.versions import _pkg_str
 
@@ -81,7 +81,11 @@ class Thresholds:
         for rule in self._rules_for(cpv.cp):
             if rule.by_name_only:
                 return rule.level
-            package = package or _pkg_str(cpv, slot=slot, repo=repository)
+            try:
+                package = package or _pkg_str(cpv, slot=slot, repo=repository)
+            except InvalidData:
+                # Cpv allows `a/b-1-2`, Portage does not: no rule can be about it, and packages.py does not list it.
+                return Level.BUILD_SERVER
             if match_from_list(rule.atom, [package]):
                 return rule.level
         return self.default
