@@ -145,7 +145,7 @@ class Gatekeeper:
             section = settings.repository(host, channel)
             # A stranger's call neither knows root's environment nor may it remove what that allows.
             location = section.location if call.caller.trusted else None
-            allowed = Allowed(settings.thresholds, Refusals(paths.refused), now)
+            allowed = Allowed(settings.thresholds, Refusals(paths.refused), self._config.limits.package, now)
             with self._readable(host, call) as repository:
                 return Listing(allowed.entries(repository, channel), location)
 

@@ -36,10 +36,13 @@ _TIMESTAMP = re.compile(rb"^TIMESTAMP: ([1-9][0-9]{0,11})$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class Allowed:
-    """What decides whether an entry is listed: the user's thresholds and what this machine has refused."""
+    """What decides whether an entry is listed: the user's thresholds, the `largest` file to be fetched in bytes, and what this
+    machine has refused.
+    """
 
     thresholds: Thresholds
     refusals: Refusals
+    largest: int
     now: datetime
 
     def entries(self, repository: Repository, channel: Channel) -> tuple[Entry, ...]:
@@ -49,7 +52,7 @@ class Allowed:
         return tuple(
             entry
             for entry in all_entries(repository, channel)
-            if entry.file not in left_out and entry.contents not in recalled and self._good_enough(entry)
+            if entry.file not in left_out and entry.contents not in recalled and entry.size <= self.largest and self._good_enough(entry)
         )
 
     def _good_enough(self, entry: Entry) -> bool:

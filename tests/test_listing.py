@@ -9,7 +9,7 @@ import pytest
 
 from portage_p2pbin.config import Paths
 from portage_p2pbin.kernel.errors import RefusedError, UnavailableError
-from portage_p2pbin.kernel.index import encode_page
+from portage_p2pbin.kernel.index import MOST_FILE, encode_page
 from portage_p2pbin.kernel.model import Level, Sha256
 from portage_p2pbin.kernel.roster import Ruling, RulingKind, Rulings
 from portage_p2pbin.listing import Allowed, Answers, Listing, list_packages, write_empty
@@ -54,8 +54,8 @@ def refusals(tmp_path):
     return Refusals(tmp_path / "refused.json")
 
 
-def allowed(refusals, level=Level.TRUSTED_ONE, now=NOW):
-    return Allowed(FakeThresholds(level), refusals, now)
+def allowed(refusals, level=Level.TRUSTED_ONE, now=NOW, largest=MOST_FILE):
+    return Allowed(FakeThresholds(level), refusals, largest, now)
 
 
 def test_what_the_threshold_allows_is_listed(entry, refusals):
@@ -82,6 +82,11 @@ def test_what_was_recalled_is_left_out_whatever_the_index_says(entry, refusals):
     repository = FakeRepository(entry)
     repository.decisions = Rulings((Ruling(RulingKind.RECALL, entry.contents, "bad", NOW),))
     assert allowed(refusals).entries(repository, CHANNEL) == ()
+
+
+def test_what_is_too_large_to_be_fetched_is_left_out(entry, refusals):
+    assert allowed(refusals, largest=entry.size).entries(FakeRepository(entry), CHANNEL) == (entry,)
+    assert allowed(refusals, largest=entry.size - 1).entries(FakeRepository(entry), CHANNEL) == ()
 
 
 def timestamp(answer):
