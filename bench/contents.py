@@ -9,7 +9,7 @@ small  200,000 files of under 1 kB
 four   200,000 files of 4 kB on average
 real   system directories of this machine, about 1 GB
 
-Compared are reading the package, turn and turn about, and `zstd -dc | openssl dgst -sha256` of its image; of each the fastest of five.
+Compared are reading the package, turn and turn about, and `zstd -dc | openssl dgst -sha256` of its image; of each the fastest of three.
 "without Manifest" leaves out the two hashes of the compressed parts that the Manifest states, which the short way does not compute
 either.  Processor time is that of all processes together, for the same two; where there are fewer processors than processes, the
 ratio of the times can hardly be smaller than this one.  Memory is the peak of a process that reads the package above that of one that
@@ -41,7 +41,7 @@ from portage_p2pbin.binpkg.contents import examine
 from portage_p2pbin.binpkg.sandbox import read_sandboxed
 from tests.test_container import written_by_portage
 
-ROUNDS = 5
+ROUNDS = 3
 SYSTEM = ("/usr/share", "/usr/include", "/usr/bin")
 FILES = {"tiny": (20, 15_000), "small": (200_000, 450), "four": (200_000, 4096)}
 """How many files, and their average size."""
