@@ -12,6 +12,7 @@ import select
 import signal
 import socket
 import struct
+import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
@@ -102,7 +103,11 @@ class Daemon:
             caller = _caller(connection, self._config.swarm.user)
             if not caller.trusted and list(self._children.values()).count(False) >= MOST_STRANGERS:
                 return
-            pid = os.fork()
+            try:
+                pid = os.fork()
+            except OSError as error:
+                print(f"p2pbind: a call was turned away: {error.strerror}", file=sys.stderr, flush=True)
+                return
             if pid == 0:
                 self._socket.close()
                 _be_the_gatekeeper(nullcontext(Gatekeeper(self._config, self._half.connect)), connection, caller)

@@ -17,7 +17,7 @@ import pytest
 
 from portage_p2pbin.cli import fetch as command
 from portage_p2pbin.config import Paths, load
-from portage_p2pbin.daemon import MOST_STRANGERS, Caller, _caller, _ThroughDaemon, connect, daemon_status, sharing
+from portage_p2pbin.daemon import MOST_STRANGERS, Caller, Daemon, _caller, _listen, _ThroughDaemon, connect, daemon_status, sharing
 from portage_p2pbin.gatekeeper import Call
 from portage_p2pbin.gentoo.settings import read_settings
 from portage_p2pbin.kernel.errors import RefusedError, SettingsError, UnavailableError
@@ -477,6 +477,21 @@ def test_strangers_have_their_share_of_calls_only(served):
 
     assert as_nobody(call) == 0
     assert served.fetch("Packages") == (0, "")
+
+
+def test_with_no_process_to_spare_a_call_is_turned_away_and_the_daemon_stays(here, monkeypatch, capsys):
+    """Another user can fill the table of processes for a moment."""
+
+    def fork():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    daemon, path = object.__new__(Daemon), Paths(here.root).socket
+    daemon._config, daemon._children, daemon._socket = load(Paths(here.root)), {}, _listen(path)
+    with daemon._socket, connect(path) as caller:
+        monkeypatch.setattr(os, "fork", fork)
+        daemon._accept()
+        assert caller.recv(1) == b""
+    assert (daemon._children, "Resource temporarily" in capsys.readouterr().err) == ({}, True)
 
 
 def test_settings_errors_have_a_remedy(here):
