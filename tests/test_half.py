@@ -396,6 +396,7 @@ def test_a_half_that_lies_about_a_document_is_not_believed(tmp_path, answer, rea
         ({"peers": [{"address": "127.0.0.1", "bytes": 1}] * 51}, "small", "more than 50"),
         ({"banned": ["evil"]}, "small", "banned"),
         ({"origin": -1}, "small", "between"),
+        ({"is": "progress", "done": 1 << 30, "peers": 1}, None, "between"),
     ],
 )
 def test_a_half_that_lies_about_a_download_is_not_believed(tmp_path, shop, changes, name, reason):

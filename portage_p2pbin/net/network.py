@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import BinaryIO, Self
 
 from portage_p2pbin.kernel.errors import DecodeError, RefusedError, UnavailableError
-from portage_p2pbin.kernel.index import MOST_FILE, Entry
+from portage_p2pbin.kernel.index import Entry
 from portage_p2pbin.kernel.model import Address, InfoHash, Sha256
 from portage_p2pbin.kernel.torrent import Torrent
 from portage_p2pbin.kernel.wire import Fields
@@ -126,7 +126,7 @@ class Network:
             with _closing(file), answer.reading():
                 if kind(answer) == "finished":
                     return _read_finished(answer, file)
-                now, peers = answer.number("done", 0, MOST_FILE), answer.number("peers", 0, 100_000)
+                now, peers = answer.number("done", 0, entry.size), answer.number("peers", 0, 100_000)
             if now > done:
                 done, moved = now, time.monotonic()
             elif time.monotonic() - moved > 2 * self._stall:
