@@ -287,6 +287,8 @@ def test_the_repository_is_served_and_nothing_beside_it(rig, http):
     for path in ("/tuf/secret.json", "/tuf/metadata/../secret.json", "/tuf/targets/../secret.json", "/tuf/targets/%2e%2e/secret.json"):
         assert b" 404 " in http.send(f"GET {path} HTTP/1.0\r\n\r\n".encode())
     assert http.raw("GET", "/tuf/targets/index")[0] == 404
+    assert http.raw("GET", f"/tuf/targets/{'x' * 300}.json")[0] == 404
+    assert http.raw("GET", f"/tuf/targets/index/amd64-test/{page.name}/x.json")[0] == 404
 
 
 def test_people_see_a_page(rig, http):

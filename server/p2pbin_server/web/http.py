@@ -6,6 +6,7 @@ it, a body is never read beyond what its route allows, and an error shows a sent
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,8 @@ _STATUS = {
     404: "404 Not Found", 405: "405 Method Not Allowed", 413: "413 Content Too Large", 416: "416 Range Not Satisfiable",
     429: "429 Too Many Requests", 503: "503 Service Unavailable",
 }  # fmt: skip
+
+_NO_SUCH_FILE = (errno.ENOENT, errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 _LENGTH = re.compile(r"[0-9]{1,15}")
 _RANGE = re.compile(r"bytes=([0-9]{1,15})-([0-9]{0,15})")
@@ -108,7 +111,9 @@ def file_response(path: Path, content_type: str, request: Request, cache: str) -
     """
     try:
         file = path.open("rb")
-    except (FileNotFoundError, IsADirectoryError) as error:
+    except OSError as error:
+        if error.errno not in _NO_SUCH_FILE:
+            raise
         raise MissingError(path.name, "there is no such file here") from error
     whole = file.seek(0, 2)
     headers = {"Content-Type": content_type, "Cache-Control": cache, "Accept-Ranges": "bytes"}
