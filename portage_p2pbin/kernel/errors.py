@@ -88,7 +88,7 @@ class RefusedError(P2pbinError):
         self.reason = reason
 
     def __str__(self) -> str:
-        return f"{printable(self.what)} refused by {self.rule}: {printable(self.reason)}"
+        return f"{printable(self.what)} refused by {printable(self.rule)}: {printable(self.reason)}"
 
 
 class DecodeError(RefusedError):
