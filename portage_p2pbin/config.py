@@ -11,11 +11,12 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
+
+import tomli
 
 from portage_p2pbin.kernel.errors import SettingsError
 from portage_p2pbin.kernel.index import MOST_FILE
@@ -242,7 +243,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
             data = file.read(MOST_SETTINGS + 1)
         if len(data) > MOST_SETTINGS:
             raise SettingsError(f"{path} is larger than {MOST_SETTINGS} bytes", "Is it the right file?")
-        return tomllib.loads(data.decode("utf-8"))
+        return tomli.loads(data.decode("utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

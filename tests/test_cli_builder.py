@@ -1,10 +1,10 @@
 import subprocess
 import sys
-import tomllib
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import tomli
 
 from portage_p2pbin.cli import builder as module
 from portage_p2pbin.cli.builder import BuilderSettings, main
@@ -47,7 +47,7 @@ def work(monkeypatch):
 
 
 def test_the_example_has_every_setting_with_its_default():
-    shown = tomllib.loads(BUILDER_TOML.read_text())["builder"]
+    shown = tomli.loads(BUILDER_TOML.read_text())["builder"]
     assert shown == {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(BuilderSettings()).items()}
 
 

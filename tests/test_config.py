@@ -1,10 +1,10 @@
 """client.toml: every setting known, of its type, within its bounds; etc/client.toml shows them all."""
 
-import tomllib
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
+import tomli
 
 from portage_p2pbin.config import MOST_SETTINGS, Config, Limits, Paths, PeerSettings, PublishSettings, ServerSettings, eprefix_of, load
 from portage_p2pbin.kernel.errors import SettingsError
@@ -67,7 +67,7 @@ def test_what_is_wrong_is_named(read, text, reason):
 
 
 def test_the_example_shows_every_setting_with_its_default():
-    shown = tomllib.loads(EXAMPLE.read_text())
+    shown = tomli.loads(EXAMPLE.read_text())
     sections = {"server": ServerSettings, "swarm": PeerSettings, "limits": Limits, "publish": PublishSettings}
     assert {name: set(values) for name, values in shown.items()} == {
         name: {one.name for one in fields(kind)} for name, kind in sections.items()

@@ -1,8 +1,8 @@
-import tomllib
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import tomli
 
 from p2pbin_server.contributors import promote, register, role
 from p2pbin_server.throttle import TooManyError
@@ -82,7 +82,7 @@ def test_a_promotion_is_written_for_those_who_sign(rig, tmp_path):
         text = (folder / "roster.toml").read_text()
         with pytest.raises(SettingsError, match="already"):
             promote(transaction, fingerprint(STRANGER), Role.TRUSTED, Operator("larry"), folder)
-    found = tomllib.loads(text)
+    found = tomli.loads(text)
     assert found["policy"] == {"semi_trusted": 2, "untrusted": 3}
     [larry, bob] = found["contributor"]
     assert (larry["operator"], larry["role"], larry["identity"]) == ("larry", "trusted", fingerprint(STRANGER))

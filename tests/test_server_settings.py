@@ -1,9 +1,9 @@
 import re
-import tomllib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+import tomli
 
 from p2pbin_server.settings import Settings, load, parse, read_address, spelt
 from portage_p2pbin.kernel.errors import P2pbinError, SettingsError
@@ -32,7 +32,7 @@ def test_the_documented_file_is_good_and_has_every_default():
 
 def test_every_setting_is_documented_with_a_sentence():
     text = DOCUMENTED.read_text()
-    found = tomllib.loads(text)
+    found = tomli.loads(text)
     for table in ("origin", "tracker", "limits"):
         assert set(found[table]) == {field.name for field in fields(getattr(settings(), table))}
     for number, line in enumerate(lines := text.splitlines()):

@@ -7,10 +7,11 @@ revoked therefore leaves the roster at the next signing, unless the contributor 
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+
+import tomli
 
 from portage_p2pbin.kernel.errors import DecodeError, RefusedError, SettingsError
 from portage_p2pbin.kernel.model import Fingerprint, Operator, Role
@@ -29,7 +30,7 @@ def read_roster_file(path: Path, now: datetime) -> Roster:
     not hold, or that is of another identity.
     """
     try:
-        fields = Fields(tomllib.loads(path.read_text(encoding="utf-8")), path.name)
+        fields = Fields(tomli.loads(path.read_text(encoding="utf-8")), path.name)
         with fields.reading():
             policy = fields.fields("policy")
             with policy.reading():

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import timedelta
 from pathlib import Path
 from typing import NoReturn, TypeVar
+
+import tomli
 
 from p2pbin_server.ceremonies import MOST_RULINGS_AGE, Lifetimes
 from portage_p2pbin.kernel.errors import DecodeError, SettingsError
@@ -114,7 +115,7 @@ def parse(data: bytes, source: str, eprefix: Path) -> Settings:
     if len(data) > MOST_SETTINGS:
         raise SettingsError(f"{source} is larger than {MOST_SETTINGS} bytes", "Is this the right file?")
     try:
-        top = _Table(tomllib.loads(data.decode("utf-8")), source)
+        top = _Table(tomli.loads(data.decode("utf-8")), source)
     except ValueError as error:
         raise SettingsError(f"{source}: {error}", "Correct the file; it is TOML.") from error
     settings = _read(top, eprefix)
