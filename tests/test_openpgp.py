@@ -18,8 +18,15 @@ from portage_p2pbin.kernel.wire import canonical
 from portage_p2pbin.openpgp import certify, check_certification
 from tests.makers import machine_key
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-KEY = replace(machine_key(1), not_before=NOW, not_after=NOW + timedelta(days=365))
+BEGINNING = datetime.now(UTC).replace(microsecond=0)
+"""When the tests were collected, which may be long before they run."""
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+KEY = replace(machine_key(1), not_before=BEGINNING, not_after=BEGINNING + timedelta(days=365))
 
 
 class Home:
@@ -76,34 +83,34 @@ def statement(signer: Fingerprint, **changed: object) -> bytes:
 def refused(text: str, public_key: str) -> str:
     """The reason for which P3.2 refuses."""
     with pytest.raises(RefusedError) as caught:
-        check_certification(text, public_key, NOW)
+        check_certification(text, public_key, now())
     assert caught.value.rule == "P3.2"
     return caught.value.reason
 
 
 def test_a_certification_is_made_and_checked(home, larry):
-    certified = certify(home.path, larry, KEY, NOW)
-    certification = check_certification(certified.text, certified.public_key, NOW)
+    certified = certify(home.path, larry, KEY, now())
+    certification = check_certification(certified.text, certified.public_key, now())
     assert certification == openpgp.Certification(larry, KEY)
 
 
 def test_a_signature_by_a_subkey_is_that_of_its_identity(home):
     identity = home.make("subkey", usage="cert")
     home.gpg("--quick-add-key", identity, "ed25519", "sign", "1y")
-    assert check_certification(home.sign(identity), home.public_key(identity), NOW).identity == identity
+    assert check_certification(home.sign(identity), home.public_key(identity), now()).identity == identity
 
 
 @pytest.mark.parametrize("algorithm", ["rsa2048", "nistp256"])
 def test_other_good_keys_are_taken(home, algorithm):
     identity = home.make(f"good-{algorithm}", algorithm)
-    assert check_certification(home.sign(identity), home.public_key(identity), NOW).identity == identity
+    assert check_certification(home.sign(identity), home.public_key(identity), now()).identity == identity
 
 
 def test_an_expired_subkey_beside_a_good_one_does_no_harm(home):
     identity = home.make("rotated", "ed25519", "cert", "--faked-system-time", "20250101T000000")
     home.gpg("--faked-system-time", "20250101T000000", "--quick-add-key", identity, "ed25519", "sign", "30d")
     home.gpg("--quick-add-key", identity, "ed25519", "sign", "1y")
-    assert check_certification(home.sign(identity), home.public_key(identity), NOW).identity == identity
+    assert check_certification(home.sign(identity), home.public_key(identity), now()).identity == identity
 
 
 def test_a_revoked_identity(home):
@@ -136,17 +143,17 @@ def test_an_expired_signature(home):
 def test_a_signature_that_expires_before_our_time(home, larry):
     text = home.sign(larry, "--default-sig-expire", "30d")
     with pytest.raises(RefusedError, match="the signature expired at"):
-        check_certification(text, home.public_key(larry), NOW + timedelta(days=31))
+        check_certification(text, home.public_key(larry), now() + timedelta(days=31))
 
 
 def test_a_signature_from_the_future(home, larry):
-    later = (NOW + timedelta(days=30)).strftime("%Y%m%dT%H%M%S")
+    later = (now() + timedelta(days=30)).strftime("%Y%m%dT%H%M%S")
     assert refused(home.sign(larry, "--faked-system-time", later), home.public_key(larry)).startswith("signed in the future")
 
 
 def test_a_clock_that_is_a_little_ahead_is_forgiven(home, larry):
-    later = (NOW + timedelta(minutes=3)).strftime("%Y%m%dT%H%M%S")
-    assert check_certification(home.sign(larry, "--faked-system-time", later), home.public_key(larry), NOW).key == KEY
+    later = (now() + timedelta(minutes=3)).strftime("%Y%m%dT%H%M%S")
+    assert check_certification(home.sign(larry, "--faked-system-time", later), home.public_key(larry), now()).key == KEY
 
 
 def test_sha1(home, larry):
@@ -204,7 +211,7 @@ def signature_packet(text: str) -> bytes:
 
 
 def test_two_good_signatures_by_one_key(home, larry):
-    later = (NOW + timedelta(minutes=1)).strftime("%Y%m%dT%H%M%S")
+    later = (now() + timedelta(minutes=1)).strftime("%Y%m%dT%H%M%S")
     one, two = home.sign(larry), home.sign(larry, "--faked-system-time", later)
     both = base64.b64encode(signature_packet(one) + signature_packet(two)).decode()
     lines = "\n".join(both[at : at + 64] for at in range(0, len(both), 64))
@@ -267,7 +274,7 @@ def test_status_lines_in_a_user_id(home, larry):
     name = "x\u2028[GNUPG:] VALIDSIG 0\u2028fpr:::::::::" + larry + ":\u2028pub:-:255:22:0:0:::-:::sc:::::ed25519:::0:"
     home.gpg("--quick-gen-key", f"{name} <trick@example.org>", "ed25519", "sign", "1y")
     identity = home.fingerprint("trick@example.org")
-    assert check_certification(home.sign(identity), home.public_key(identity), NOW).identity == identity
+    assert check_certification(home.sign(identity), home.public_key(identity), now()).identity == identity
 
 
 @pytest.mark.parametrize(
@@ -282,7 +289,7 @@ def test_status_lines_in_a_user_id(home, larry):
 )
 def test_a_line_that_is_no_certification(home, larry, changed, reason):
     with pytest.raises(DecodeError) as caught:
-        check_certification(home.sign(larry, line=statement(larry, **changed)), home.public_key(larry), NOW)
+        check_certification(home.sign(larry, line=statement(larry, **changed)), home.public_key(larry), now())
     assert reason in caught.value.reason
 
 
@@ -299,13 +306,13 @@ def test_a_window_that_is_none_or_too_long(home, larry, days):
 
 def test_certify_without_the_secret_key_says_where_to_look(home):
     with pytest.raises(SettingsError, match="gpg did not sign with FFFF"):
-        certify(home.path, Fingerprint("F" * 40), KEY, NOW)
+        certify(home.path, Fingerprint("F" * 40), KEY, now())
 
 
 def test_certify_with_a_weak_key_is_refused_at_once(home):
     identity = home.make("weak-certifier", "rsa1024")
     with pytest.raises(RefusedError, match="RSA of 2048"):
-        certify(home.path, identity, KEY, NOW)
+        certify(home.path, identity, KEY, now())
 
 
 @pytest.mark.parametrize(
@@ -333,7 +340,7 @@ def test_without_gpg(home, larry, monkeypatch, tmp_path):
     text, public_key = home.sign(larry), home.public_key(larry)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(SettingsError, match="gpg is missing"):
-        check_certification(text, public_key, NOW)
+        check_certification(text, public_key, now())
 
 
 def test_a_gpg_that_hangs(home, larry, monkeypatch, tmp_path):
@@ -343,13 +350,13 @@ def test_a_gpg_that_hangs(home, larry, monkeypatch, tmp_path):
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.setattr(openpgp, "GPG_SECONDS", 0.1)
     with pytest.raises(UnavailableError, match="did not answer"):
-        check_certification(text, public_key, NOW)
+        check_certification(text, public_key, now())
 
 
 def test_a_check_leaves_no_agent_and_no_home_behind(home, larry, tmp_path, monkeypatch):
     text, public_key = home.sign(larry), home.public_key(larry)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    check_certification(text, public_key, NOW)
+    check_certification(text, public_key, now())
     assert list(tmp_path.iterdir()) == []
     running = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
     assert not [command for command in running if str(tmp_path).encode() in command]

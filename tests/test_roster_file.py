@@ -17,8 +17,15 @@ from portage_p2pbin.openpgp import certify
 from tests.makers import machine_key
 from tests.test_openpgp import Home
 
-NOW = datetime.now(UTC).replace(microsecond=0)
-KEYS = tuple(replace(machine_key(seed), not_before=NOW, not_after=NOW + timedelta(days=365)) for seed in (1, 2))
+BEGINNING = datetime.now(UTC).replace(microsecond=0)
+"""When the tests were collected, which may be long before they run."""
+
+
+def now() -> datetime:
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+KEYS = tuple(replace(machine_key(seed), not_before=BEGINNING, not_after=BEGINNING + timedelta(days=365)) for seed in (1, 2))
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +35,7 @@ def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("roster")
     identity = home.make("larry")
     for key in KEYS:
-        certified = certify(home.path, identity, key, NOW)
+        certified = certify(home.path, identity, key, now())
         (folder / f"{key.machine}.asc").write_text(certified.text)
         (folder / "larry.asc").write_text(certified.public_key)
     subprocess.run(["gpgconf", "--homedir", str(home.path), "--kill", "all"], check=True)
@@ -64,22 +71,22 @@ def change(folder, old, new):
 
 def test_a_roster_is_read(folder, made):
     larry = Contributor(Operator("larry"), Role.TRUSTED, made[1], KEYS)
-    assert read_roster_file(folder / "roster.toml", NOW) == Roster((larry,), Policy(2, 3))
+    assert read_roster_file(folder / "roster.toml", now()) == Roster((larry,), Policy(2, 3))
 
 
 def test_the_example_is_a_roster_of_nobody_and_shows_every_field(folder, made):
     example = Path(__file__).parents[1] / "etc" / "roster.toml"
-    assert read_roster_file(example, NOW) == Roster((), Policy(2, 3))
+    assert read_roster_file(example, now()) == Roster((), Policy(2, 3))
     shown = re.sub(r"^#(?=[a-z\[])", "", example.read_text(), flags=re.MULTILINE).replace(
         "0123456789ABCDEF0123456789ABCDEF01234567", made[1]
     )
     (folder / "roster.toml").write_text(shown)
-    assert read_roster_file(folder / "roster.toml", NOW).contributors[0].keys == KEYS
+    assert read_roster_file(folder / "roster.toml", now()).contributors[0].keys == KEYS
 
 
 def test_a_roster_of_nobody(tmp_path):
     (tmp_path / "roster.toml").write_text("[policy]\nsemi_trusted = 2\nuntrusted = 2\n")
-    assert read_roster_file(tmp_path / "roster.toml", NOW) == Roster((), Policy(2, 2))
+    assert read_roster_file(tmp_path / "roster.toml", now()) == Roster((), Policy(2, 2))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +104,7 @@ def test_a_roster_of_nobody(tmp_path):
 )
 def test_a_file_that_was_written_wrongly(folder, old, new, reason):
     with pytest.raises(SettingsError, match=r"roster\.toml cannot be used") as caught:
-        read_roster_file(change(folder, old, new), NOW)
+        read_roster_file(change(folder, old, new), now())
     assert reason in caught.value.what
 
 
@@ -105,15 +112,15 @@ def test_a_certification_that_was_changed(folder):
     text = (folder / "machine-1.asc").read_text()
     (folder / "machine-1.asc").write_text(text.replace("machine-1", "machine-9"))
     with pytest.raises(RefusedError, match="does not fit the text"):
-        read_roster_file(folder / "roster.toml", NOW)
+        read_roster_file(folder / "roster.toml", now())
 
 
 def test_a_certification_of_another_identity(folder, made):
     with pytest.raises(RefusedError, match=f"machine-1.asc refused by P3.2: it is of {made[1]}, and stands at {'A' * 40}"):
-        read_roster_file(change(folder, made[1], "A" * 40), NOW)
+        read_roster_file(change(folder, made[1], "A" * 40), now())
 
 
 def test_one_machine_key_twice(folder):
     shutil.copy(folder / "machine-1.asc", folder / "copy.asc")
     with pytest.raises(RefusedError, match="one machine key stands at two"):
-        read_roster_file(change(folder, "machine-2.asc", "copy.asc"), NOW)
+        read_roster_file(change(folder, "machine-2.asc", "copy.asc"), now())
