@@ -17,6 +17,7 @@ import pytest
 from portage_p2pbin.kernel.errors import DecodeError, RefusedError, SettingsError, UnavailableError
 from portage_p2pbin.kernel.model import Address, InfoHash, Sha256
 from portage_p2pbin.kernel.torrent import read_torrent
+from portage_p2pbin.net.delivery import Delivery
 from portage_p2pbin.net.network import MOST_POSTED, Network
 from portage_p2pbin.net.packets import Packets, pair, to_text
 from portage_p2pbin.net.process import _give_up_rights, start_half
@@ -168,6 +169,20 @@ def test_a_file_comes_from_the_origin(start, shop):
     data, finished = fetched(start(), shop)
     assert data == shop.shelves[0].data
     assert (finished.peers, finished.origin, finished.http) == ({}, len(data), 0)
+
+
+def test_a_file_that_another_call_deletes_in_between_is_fetched_again(start, shop, monkeypatch):
+    fetch, deleted = Delivery.fetch, []
+
+    def fetch_and_lose_it_once(self, server, torrent, file, on_progress):
+        delivered = fetch(self, server, torrent, file, on_progress)
+        if not deleted:
+            deleted.append(torrent.info_hash)
+            self.drop(torrent.info_hash)
+        return delivered
+
+    monkeypatch.setattr(Delivery, "fetch", fetch_and_lose_it_once)
+    assert fetched(start(), shop)[0] == shop.shelves[0].data
 
 
 def test_a_resident_half_seeds_for_others_and_again_after_a_restart(shop, folder, url):

@@ -23,7 +23,7 @@ from portage_p2pbin.kernel.index import MOST_FILE
 from portage_p2pbin.kernel.model import InfoHash, Sha256
 from portage_p2pbin.kernel.torrent import MOST_TORRENT, Torrent, read_torrent
 from portage_p2pbin.kernel.wire import Fields
-from portage_p2pbin.net.delivery import Delivery
+from portage_p2pbin.net.delivery import Delivered, Delivery
 from portage_p2pbin.net.holding import Holder
 from portage_p2pbin.net.http import Http
 from portage_p2pbin.net.network import MOST_POSTED, HalfStatus, memory_file
@@ -129,10 +129,24 @@ class Half:
         name, size = fields.text("name", 300), fields.number("size", 1, MOST_FILE)
         torrent = self._delivery.torrent(server, info_hash)
         torrent.expect(info_hash, name, size)
-        delivered = self._delivery.fetch(server, torrent, file, _Progress(connection).tell)
-        with delivered.path.open("rb") as stream:
+        delivered, stream = self._fetch(server, torrent, file, connection)
+        with stream:
             self._delivery.keep(torrent)
             connection.send({"is": "finished", **delivered.as_json()}, stream.fileno())
+
+    def _fetch(self, server: str, torrent: Torrent, file: Sha256, connection: Packets) -> tuple[Delivered, BinaryIO]:
+        """The file of `torrent`, and the open file.
+
+        Where there is no disk to keep it on, another call for the same file, whose caller was killed say, may end at the same time
+        and delete it before this one has opened it.  Then it is fetched once more.
+        """
+        tell = _Progress(connection).tell
+        delivered = self._delivery.fetch(server, torrent, file, tell)
+        try:
+            return delivered, delivered.path.open("rb")
+        except FileNotFoundError:
+            delivered = self._delivery.fetch(server, torrent, file, tell)
+            return delivered, delivered.path.open("rb")
 
     def _seed(self, fields: Fields, file: int | None, connection: Packets) -> None:
         """Copy the file that came along, seed it, and connect out to whoever is to have it (P10.5)."""
